@@ -1,0 +1,115 @@
+"""
+Calls the app for one operation, in a context of its own, and keeps what it raises from others.
+
+The app runs in its caller's task, so that no task has to be made for each operation; only its
+context variables are its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context, ContextVar
+from types import coroutine
+from typing import Any, TypeAlias
+
+import anyio
+
+from asgi_batch._core.models import CurrentOperation
+from asgi_batch._subrequest import ABORTED, Subrequest
+from asgi_batch.types import ASGIApp, Scope
+
+Call: TypeAlias = Coroutine[Any, Any, None]
+
+logger = logging.getLogger("asgi_batch")
+
+_current_operation: ContextVar[CurrentOperation] = ContextVar("asgi_batch_current_operation")
+
+
+def current_operation() -> CurrentOperation | None:
+    """
+    The operation that the calling code is answering; None outside of a batch.
+
+    Works wherever context variables travel: in sync endpoints, in tasks and threads that the
+    app starts, and in background tasks.
+    """
+    return _current_operation.get(None)
+
+
+def begin(
+    app: ASGIApp, scope: Scope, subrequest: Subrequest, current: CurrentOperation
+) -> tuple[Call, Any]:
+    """
+    Call *app* and run it up to its first pause; to be run inside the operation's own context.
+
+    Returns:
+        The call and what it paused for, to be handed to `go_on`.
+
+    Raises:
+        StopIteration: The app has returned without pausing at all.
+    """
+    _current_operation.set(current)
+    call = app(scope, subrequest.receive, subrequest.send)
+    if not isinstance(call, Coroutine):
+        call = _as_coroutine(call)
+    return call, call.send(None)
+
+
+@coroutine
+def go_on(
+    call: Call, paused_for: Any, context: Context, on_pause: Callable[[], None]
+) -> Generator[Any, Any, None]:
+    """
+    Carry *call* on from where `begin` left it, each of its steps inside *context*.
+
+    To the event loop it looks as if the calling task ran the app itself, so that cancel scopes
+    and timeouts work as ever; only the context variables are the operation's own.
+    """
+    run = context.run
+    while True:
+        on_pause()
+        try:
+            answer = yield paused_for
+        except GeneratorExit:
+            run(call.close)
+            raise
+        except BaseException as error:
+            step: Callable[[Any], Any] = call.throw
+            answer = error
+        else:
+            step = call.send
+        try:
+            paused_for = run(step, answer)
+        except StopIteration:
+            return
+
+
+async def _as_coroutine(call: Awaitable[None]) -> None:
+    await call
+
+
+def contain(error: BaseException, subrequest: Subrequest, current: CurrentOperation) -> None:
+    """
+    Make *error* the result of the operation that raised it, unless the caller has to obey it.
+
+    Raises:
+        BaseException: *error* itself, where it is a cancellation of the task that ran the
+            operation, or a `KeyboardInterrupt`.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if anyio.current_effective_deadline() == -math.inf:
+        cancelled = anyio.get_cancelled_exc_class()
+        if isinstance(error, cancelled):
+            raise error
+        if isinstance(error, BaseExceptionGroup):
+            ours, _ = error.split(cancelled)
+            if ours is not None:
+                raise ours
+    error_id = secrets.token_hex(6)
+    level = logging.DEBUG if subrequest.phase == ABORTED else logging.ERROR
+    message = "Operation %d of batch %.8s… raised an exception (error id %s)."
+    logger.log(level, message, current.index, current.batch_id, error_id, exc_info=error)
+    subrequest.crash(error_id)

@@ -1,0 +1,132 @@
+"""
+Which request targets an operation may name; it decides nothing about routes.
+
+A path is accepted only if every router and proxy reads it the same way: no
+empty, dot or encoded-separator segments, no parameters, nothing that some
+layer might normalise into another path (RELIABILITY T10, T11, T17).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from asgi_batch._core.rules import Rules
+
+# A target without percent signs whose segments start with a letter, digit, "_", "~" or "-" breaks
+# no rule below but those on length, and nearly every target is of this kind.
+_PLAIN_TARGET: Final = re.compile(
+    r"(/(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/?)?)"
+    r"(?:\?([A-Za-z0-9_.~=&+,:/-]*))?"
+).fullmatch
+
+# RFC 3986 section 3.3 pchar without ";", and section 3.4 for the query, where browsers also leave
+# "[", "]" and a few more characters as they are.
+_PATH_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,=:@/;%]*").fullmatch
+_QUERY_CHARACTERS: Final = re.compile(r"[!-~]*").fullmatch
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+
+
+class Target(NamedTuple):
+    """
+    A request target, split and decoded.
+    """
+
+    path: str
+    raw_path: bytes
+    query_string: bytes
+
+
+class TargetError(Exception):
+    """
+    Raised when a target breaks a rule; carries the stable *code* and a sentence.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+def parse_target(target: str, rules: Rules) -> Target:
+    """
+    Split *target* into path and query, and check both.
+
+    Raises:
+        TargetError: ``invalid_path``, ``invalid_query`` or ``nested_batch``.
+    """
+    if (plain := _PLAIN_TARGET(target)) is not None:
+        path, query = plain.groups("")
+        raw_path = path
+    else:
+        raw_path, _, query = target.partition("?")
+        path = _decode_path(raw_path, rules)
+        _check_query(query)
+    if len(raw_path) > rules.max_path_bytes:
+        raise TargetError("invalid_path", f"The path is longer than {rules.max_path_bytes} bytes.")
+    if len(query) > rules.max_query_bytes:
+        raise TargetError(
+            "invalid_query", f"The query is longer than {rules.max_query_bytes} bytes."
+        )
+    if path.startswith(rules.batch_path) and _is_batch_path(path, rules.batch_path):
+        raise TargetError("nested_batch", "An operation cannot address the batch endpoint itself.")
+    return Target(path, raw_path.encode(), query.encode())
+
+
+def _is_batch_path(path: str, batch_path: str) -> bool:
+    return path[len(batch_path) :][:1] in ("", "/")
+
+
+def _decode_path(raw_path: str, rules: Rules) -> str:
+    if not raw_path.startswith("/"):
+        raise TargetError(
+            "invalid_path", 'The path must start with "/"; a scheme or host is not allowed.'
+        )
+    if _PATH_CHARACTERS(raw_path) is None:
+        raise TargetError(
+            "invalid_path", "The path holds a character that must be percent-encoded or left out."
+        )
+    if _BAD_ESCAPE(raw_path) is not None:
+        raise TargetError("invalid_path", 'Each "%" in a path must be followed by two hex digits.')
+    try:
+        path = unquote_to_bytes(raw_path).decode()
+    except UnicodeDecodeError:
+        raise TargetError(
+            "invalid_path", "The percent-encoded bytes of the path must be UTF-8."
+        ) from None
+    _check_segments(raw_path.lower(), path, lenient=rules.lenient_paths)
+    return path
+
+
+def _check_segments(raw_path: str, path: str, *, lenient: bool) -> None:
+    if _CONTROL(path) is not None:
+        raise TargetError("invalid_path", "The path encodes a control character.")
+    if "\\" in path:
+        raise TargetError("invalid_path", "The path encodes a backslash.")
+    if any(segment in (".", "..") for segment in _segments(path)):
+        raise TargetError("invalid_path", 'The path has a "." or ".." segment.')
+    if lenient:
+        return
+    if "%2f" in raw_path:
+        raise TargetError("invalid_path", "The path encodes a slash.")
+    if ";" in path:
+        raise TargetError("invalid_path", 'The path has a ";" parameter.')
+    if "//" in path:
+        raise TargetError("invalid_path", "The path has an empty segment.")
+
+
+def _segments(path: str) -> list[str]:
+    return [segment.partition(";")[0] for segment in path.split("/")]
+
+
+def _check_query(query: str) -> None:
+    if _QUERY_CHARACTERS(query) is None or "#" in query:
+        raise TargetError(
+            "invalid_query", "The query holds a character that must be percent-encoded or left out."
+        )
+    if _BAD_ESCAPE(query) is not None:
+        raise TargetError(
+            "invalid_query", 'Each "%" in a query must be followed by two hex digits.'
+        )

@@ -1,0 +1,100 @@
+"""
+One operation and the outer request's scope make one new ASGI scope.
+
+Nothing is handed on but what is named here: the ASGI keys, and what outer
+middleware established about the same caller (RELIABILITY §4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from asgi_batch._core.headers import inherited_headers
+from asgi_batch._core.models import CurrentOperation, Operation
+from asgi_batch.types import Scope
+
+#: The key under which a scope tells that it is an operation's.
+MARKER: Final = "asgi_batch"
+
+# Set by frameworks and authentication middleware outside of us, for the caller and not for a route.
+_FORWARDED_KEYS: Final = ("app", "litestar_app", "user", "auth")
+
+# Litestar keeps the state of the outer request's own connection there.
+_FOREIGN_STATE_PREFIX: Final = "_ls_"
+
+
+def route_path(scope: Scope) -> str:
+    """
+    ``scope["path"]`` without the root path, whether or not the server put it in front.
+    """
+    path: str = scope["path"]
+    return path[len(_path_prefix(scope)) :]
+
+
+def _path_prefix(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return root if path.startswith(root) and path[len(root) :].startswith("/") else ""
+
+
+class ScopeTemplate:
+    """
+    Makes the scopes of all operations of one batch.
+
+    Args:
+        outer: The scope of the batch request.
+        forward: Further keys of *outer* that operations get to see.
+    """
+
+    __slots__ = ("_common", "_extensions", "_headers", "_prefix", "_raw_prefix", "_state")
+
+    def __init__(self, outer: Scope, forward: Iterable[str] = ()) -> None:
+        self._prefix = _path_prefix(outer)
+        self._raw_prefix = quote(self._prefix).encode()
+        self._headers = inherited_headers(outer["headers"])
+        self._state = _shared_state(outer.get("state"))
+        extensions = outer.get("extensions") or {}
+        self._extensions = {"tls": extensions["tls"]} if "tls" in extensions else {}
+        self._common: dict[str, Any] = {
+            "type": "http",
+            "http_version": "1.1",
+            "root_path": outer.get("root_path", ""),
+            "scheme": outer.get("scheme", "http"),
+            "server": outer.get("server"),
+            "client": outer.get("client"),
+        }
+        for key in (*_FORWARDED_KEYS, *forward):
+            if key in outer:
+                self._common[key] = outer[key]
+
+    def scope_for(self, operation: Operation, current: CurrentOperation) -> Scope:
+        """
+        A scope that shares no mutable object with any other operation's.
+        """
+        if operation.replaces:
+            headers = [pair for pair in self._headers if pair[0] not in operation.replaces]
+            headers += operation.headers
+        else:
+            headers = [*self._headers, *operation.headers]
+        scope = {
+            **self._common,
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "method": operation.method,
+            "path": self._prefix + operation.path,
+            "raw_path": self._raw_prefix + operation.raw_path,
+            "query_string": operation.query_string,
+            "headers": headers,
+            "extensions": self._extensions.copy(),
+            MARKER: current,
+        }
+        if self._state is not None:
+            scope["state"] = self._state.copy()
+        return scope
+
+
+def _shared_state(state: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if state is None:
+        return None
+    return {key: value for key, value in state.items() if not key.startswith(_FOREIGN_STATE_PREFIX)}

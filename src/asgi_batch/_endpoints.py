@@ -1,0 +1,186 @@
+"""
+The faces of the batch endpoint; one object for each request.
+
+They read the request, let others do the work, and write the answer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+import orjson
+from anyio.lowlevel import checkpoint
+
+from asgi_batch._core.models import Batch
+from asgi_batch._core.rules import Rules
+from asgi_batch._core.scope import MARKER, ScopeTemplate
+from asgi_batch._executor import Engine, Execution
+from asgi_batch._ledger import Ledger
+from asgi_batch._request_body import BodyReader
+from asgi_batch.dialects import native
+from asgi_batch.errors import (
+    BatchRefused,
+    MethodNotAllowed,
+    NestedBatch,
+    Overloaded,
+    TooManyOperations,
+)
+from asgi_batch.types import Receive, Scope, Send
+
+_ALLOW: Final = (b"allow", b"POST, OPTIONS")
+_CHUNK: Final = 64 * 1024
+
+# The answer belongs to one caller at one time, and nobody may take it for anything but JSON
+# (RELIABILITY T39, T45).
+_COMMON_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    What all requests of one middleware have in common.
+
+    Args:
+        engine: What batches run with.
+        rules: What batches may contain.
+        forward_scope_keys: Keys of the outer scope that operations get to see.
+        aborts_on_disconnect: Whether a batch ends when its client has gone.
+    """
+
+    engine: Engine
+    rules: Rules
+    forward_scope_keys: tuple[str, ...]
+    aborts_on_disconnect: bool
+
+
+class SubmitEndpoint:
+    """
+    ``POST /batch``: read, check, run, answer.
+    """
+
+    def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send) -> None:
+        self._settings = settings
+        self._engine = settings.engine
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._body = BodyReader(scope, receive, self._engine.limits, self._engine.gate)
+        self._watch = anyio.CancelScope()
+
+    async def __call__(self) -> None:
+        """
+        Answer the request, whatever it is.
+        """
+        try:
+            if self._scope["method"] == "OPTIONS" and MARKER not in self._scope:
+                await self._respond(204, [_ALLOW], [])
+            elif (batch := await self._accept()) is not None:
+                await self._run(batch)
+        except BatchRefused as refusal:
+            await self._refuse(refusal)
+        finally:
+            self._body.close()
+
+    async def _accept(self) -> Batch | None:
+        if MARKER in self._scope:
+            raise NestedBatch("An operation cannot be a batch itself.")
+        if self._scope["method"] != "POST":
+            raise MethodNotAllowed("Send the batch with POST.")
+        if self._engine.gate.abandoned >= self._engine.limits.max_abandoned:
+            raise Overloaded("Too many operations did not stop when they were late.")
+        self._body.check_declaration()
+        document = await self._body.read()
+        if document is None:
+            return None
+        batch = native.decode(document, self._settings.rules)
+        count, limit = len(batch.operations), self._engine.limits.sync_operations
+        if count > limit:
+            detail = f"The batch has {count} operations; at most {limit} are answered at once."
+            raise TooManyOperations(detail, limits={"syncOperations": limit})
+        return batch
+
+    async def _run(self, batch: Batch) -> None:
+        limits = self._engine.limits
+        ledger = Ledger(batch, native.encode_result, limits.max_response_bytes)
+        execution = Execution(
+            self._engine,
+            batch,
+            batch_id=secrets.token_urlsafe(24),
+            template=ScopeTemplate(self._scope, self._settings.forward_scope_keys),
+            context=copy_context(),
+            ledger=ledger,
+        )
+        try:
+            async with anyio.create_task_group() as tasks:
+                execution.start(tasks)
+                if self._settings.aborts_on_disconnect:
+                    tasks.start_soon(self._abort_on_disconnect, execution)
+                await execution.wait()
+                if not execution.is_aborted:
+                    await self._answer(ledger)
+                    self._watch.cancel()
+                    execution.cut()
+        finally:
+            self._engine.gate.held_bytes -= ledger.size
+
+    async def _abort_on_disconnect(self, execution: Execution) -> None:
+        with self._watch:
+            while (await self._receive())["type"] != "http.disconnect":
+                await checkpoint()
+            await execution.abort()
+
+    async def _answer(self, ledger: Ledger) -> None:
+        parts = native.encode_answer(ledger.results, ledger.summary())
+        try:
+            await self._respond(200, [(b"content-type", b"application/json")], parts)
+        except OSError:
+            # The client has gone at the last moment; the server knows and says so.
+            return
+
+    async def _refuse(self, refusal: BatchRefused) -> None:
+        headers = [(b"content-type", b"application/problem+json")]
+        if refusal.status == 405:
+            headers.append(_ALLOW)
+        if refusal.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % refusal.retry_after))
+        if not self._body.is_complete and self._scope["http_version"] in ("1.0", "1.1"):
+            headers.append((b"connection", b"close"))
+        await self._respond(refusal.status, headers, [orjson.dumps(refusal.as_dict())])
+
+    async def _respond(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], parts: list[bytes]
+    ) -> None:
+        sized = [(b"content-length", b"%d" % sum(map(len, parts)))] if parts else []
+        start = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, *sized, *_COMMON_HEADERS],
+        }
+        await self._send(start)
+        for chunk in _chunks(parts):
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if not self._body.is_complete:
+            # The client has the answer, but may not look at it before it has sent its all.
+            await self._body.drain()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _chunks(parts: list[bytes]) -> Iterator[bytes]:
+    chunk: list[bytes] = []
+    size = 0
+    for part in parts:
+        chunk.append(part)
+        size += len(part)
+        if size >= _CHUNK:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    if chunk:
+        yield b"".join(chunk)

@@ -1,0 +1,221 @@
+"""
+One operation, one ASGI call, one result: the contract of RELIABILITY §4, here and nowhere else.
+
+A `Subrequest` is both ends of the conversation with the app. It knows nothing of other
+operations, of deadlines or of tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from asgi_batch._core.headers import exposed_headers
+from asgi_batch._core.models import Operation, Result
+from asgi_batch.errors import Failure, OperationAborted
+from asgi_batch.types import Message
+
+Settle: TypeAlias = Callable[[Result], None]
+
+logger = logging.getLogger("asgi_batch")
+
+_ENDLESS: Final = (b"text/event-stream", b"multipart/x-mixed-replace")
+_WITHOUT_BODY: Final = (204, 304)
+
+# How far an answer is; it only ever goes up. Plain numbers, because they are looked at in every
+# message of every operation.
+WAITING: Final = 0
+STARTED: Final = 1
+COMPLETE: Final = 2
+ABORTED: Final = 3
+
+
+class Subrequest:
+    """
+    The server's side of one ASGI call.
+
+    Args:
+        operation: What is asked of the app.
+        settle: Told the result, once, as soon as it is known.
+        exposed: Names of the app's headers that the result may show.
+        max_bytes: Size of the answer's body.
+        max_messages: Body messages in the answer.
+    """
+
+    __slots__ = (
+        "_body",
+        "_ended",
+        "_exposed",
+        "_headers",
+        "_is_read",
+        "_max_bytes",
+        "_max_messages",
+        "_messages",
+        "_settle",
+        "_status",
+        "operation",
+        "phase",
+    )
+
+    def __init__(
+        self,
+        operation: Operation,
+        settle: Settle,
+        exposed: frozenset[bytes],
+        max_bytes: int,
+        max_messages: int,
+    ) -> None:
+        self.operation = operation
+        self.phase: int = WAITING
+        self._settle = settle
+        self._exposed = exposed
+        self._max_bytes = max_bytes
+        self._max_messages = max_messages
+        self._is_read = False
+        self._ended: anyio.Event | None = None
+        self._status = 0
+        self._headers: dict[bytes, bytes] = {}
+        self._body: bytearray | None = None
+        self._messages = 0
+
+    async def receive(self) -> Message:
+        """
+        The whole body at first; then ``http.disconnect``, but not before the answer is complete.
+
+        An early disconnect makes frameworks cut their answer short, and an empty message makes
+        them spin.
+        """
+        if not self._is_read:
+            self._is_read = True
+            if self.phase < COMPLETE:
+                body = bytes(self.operation.body)
+                return {"type": "http.request", "body": body, "more_body": False}
+        if self.phase < COMPLETE:
+            if self._ended is None:
+                self._ended = anyio.Event()
+            await self._ended.wait()
+        else:
+            await checkpoint()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """
+        Take the app's next message.
+
+        It gives way to other tasks on every message but the first and the last, so that no app
+        can keep the event loop to itself by sending.
+
+        Raises:
+            OperationAborted: Nobody waits for this answer any more.
+        """
+        try:
+            kind = message["type"]
+            if kind == "http.response.body" and self.phase == STARTED:
+                gives_way = self._take_body(message)
+            elif kind == "http.response.start" and self.phase == WAITING:
+                gives_way = self._take_start(message)
+            else:
+                gives_way = self._take_stray(kind)
+        except OperationAborted:
+            await checkpoint()
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            index = self.operation.index
+            logger.error("Operation %d: the app broke the ASGI protocol: %s", index, error)
+            aborted = self._fail(Failure.APP_PROTOCOL_ERROR)
+            await checkpoint()
+            raise aborted from error
+        if gives_way:
+            await checkpoint()
+
+    def abort(self) -> None:
+        """
+        Stop listening: ``receive()`` gives a disconnect, ``send()`` raises `OperationAborted`.
+        """
+        if self.phase < COMPLETE:
+            self._end(ABORTED)
+
+    def finish(self) -> None:
+        """
+        Settle what an app leaves that has returned without a complete answer.
+        """
+        if self.phase == WAITING:
+            self._fail(Failure.APP_NO_RESPONSE)
+        elif self.phase == STARTED:
+            self._fail(Failure.APP_INCOMPLETE_RESPONSE)
+
+    def crash(self, error_id: str) -> None:
+        """
+        Settle what an app leaves that has raised an exception.
+        """
+        if self.phase == WAITING:
+            self._fail(Failure.APP_EXCEPTION, error_id)
+        elif self.phase == STARTED:
+            self._fail(Failure.APP_INCOMPLETE_RESPONSE, error_id)
+
+    def _take_start(self, message: Message) -> bool:
+        status = message["status"]
+        if not (isinstance(status, int) and 100 <= status <= 599):
+            raise ValueError("status must be an int from 100 to 599")
+        self._status = int(status)
+        self._headers = exposed_headers(message.get("headers", ()), self._exposed)
+        media_type = self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media_type in _ENDLESS:
+            raise self._fail(Failure.STREAMING_NOT_SUPPORTED)
+        self.phase = STARTED
+        return False
+
+    def _take_body(self, message: Message) -> bool:
+        body = message.get("body", b"")
+        if not isinstance(body, bytes):
+            if not isinstance(body, (bytearray, memoryview)):
+                raise TypeError("body must be bytes")
+            body = bytes(body)
+        more_body = message.get("more_body", False)
+        size = len(body) + (len(self._body) if self._body is not None else 0)
+        if self._has_no_body():
+            body, size = b"", 0
+        if size > self._max_bytes:
+            raise self._fail(Failure.RESPONSE_TOO_LARGE)
+        if not more_body:
+            self._complete(body if self._body is None else bytes(self._body + body))
+            return False
+        self._messages += 1
+        if self._messages >= self._max_messages:
+            raise self._fail(Failure.RESPONSE_TOO_LARGE)
+        if self._body is None:
+            self._body = bytearray()
+        self._body += body
+        return True
+
+    def _take_stray(self, kind: object) -> bool:
+        if self.phase == ABORTED:
+            raise OperationAborted("The batch no longer waits for this operation.")
+        if self.phase == COMPLETE or (kind == "http.response.debug" and self.phase == WAITING):
+            return True
+        raise ValueError(f"message out of order or of unknown type: {kind!r:.100}")
+
+    def _has_no_body(self) -> bool:
+        return (
+            self.operation.method == "HEAD" or self._status < 200 or self._status in _WITHOUT_BODY
+        )
+
+    def _complete(self, body: bytes) -> None:
+        result = Result(self.operation, self._status, self._headers, body)
+        self._end(COMPLETE)
+        self._settle(result)
+
+    def _fail(self, failure: Failure, error_id: str | None = None) -> OperationAborted:
+        self._end(ABORTED)
+        self._settle(Result.failed(self.operation, failure, error_id))
+        return OperationAborted(failure.detail)
+
+    def _end(self, phase: int) -> None:
+        self.phase = phase
+        self._body = None
+        if self._ended is not None:
+            self._ended.set()

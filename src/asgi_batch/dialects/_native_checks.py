@@ -1,0 +1,208 @@
+"""What an operation of the native envelope must look like; problems are noted, not raised."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from asgi_batch._core.headers import check_headers, encode_headers
+from asgi_batch._core.models import NO_HEADERS, NO_NAMES, HeaderPairs, Operation
+from asgi_batch._core.paths import Target, TargetError, parse_target
+from asgi_batch._core.rules import Rules
+from asgi_batch.dialects._native_wire import WireOperation
+from asgi_batch.dialects._strict_json import depth
+from asgi_batch.errors import InvalidJSON, JSONTooDeep, Problem
+
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_METHODS: Final = frozenset(METHODS)
+_MAX_ID: Final = 128
+_EXPECT_CONTENT: Final = frozenset(("POST", "PUT", "PATCH"))
+_NO_CONTENT: Final = ((b"content-length", b"0"),)
+_MEDIA_TYPES: Final = {
+    "json": (b"content-type", b"application/json"),
+    "text": (b"content-type", b"text/plain; charset=utf-8"),
+    "base64": (b"content-type", b"application/octet-stream"),
+}
+_NUMBER_STARTS: Final = tuple(b"%c" % byte for byte in b"-0123456789")
+_decode_string: Final = msgspec.json.Decoder(str).decode
+_decode_number: Final = msgspec.json.Decoder(float).decode
+
+
+class OperationChecks:
+    """
+    Turns the operations of one envelope into `Operation`s and gathers what is wrong with them.
+
+    Each ``_read_…`` method returns the usable value of a member, or notes a problem and returns
+    a value that nobody will use.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.problems: list[Problem] = []
+        self._rules = rules
+        self._indexes: dict[str, int] = {}
+
+    def check(
+        self, index: int, wire: WireOperation, faulty: Collection[str] = ()
+    ) -> Operation | None:
+        """
+        The operation that *wire* describes, or None after noting what is wrong with it.
+
+        Args:
+            index: Position in the batch.
+            wire: The members, each of the right type or unset.
+            faulty: Members whose problem has been noted already.
+
+        Raises:
+            JSONTooDeep: The body nests too many arrays and objects.
+            InvalidJSON: The timeout is a number that no float can hold.
+        """
+        problems = len(self.problems)
+        name = self._read_id(index, wire.id)
+        method = wire.method
+        if method not in _METHODS and "method" not in faulty:
+            self._note(index, name, "method", "method_not_allowed", _method_detail(method))
+        target = self._read_path(index, name, wire.path, faulty)
+        custom = wire.headers
+        if isinstance(custom, UnsetType):
+            headers, replaces = NO_HEADERS, NO_NAMES
+        else:
+            headers, replaces = self._read_headers(index, name, custom)
+        if isinstance(wire.timeout, UnsetType):
+            timeout = None
+        else:
+            timeout = self._read_timeout(index, name, wire.timeout)
+        body: bytes | Raw = b""
+        if wire.body is not UNSET or wire.bodyEncoding is not UNSET:
+            body, media_type = self._read_body(index, name, wire, faulty)
+            headers = _framed(headers, media_type, len(body), has_type=b"content-type" in replaces)
+        elif method in _EXPECT_CONTENT:
+            headers += _NO_CONTENT
+        if len(self.problems) > problems or target is None or isinstance(method, UnsetType):
+            return None
+        return Operation(index, name, method, *target, headers, replaces, body, timeout)
+
+    def _note(self, index: int, name: str, member: str, code: str, detail: str) -> None:
+        pointer = f"/operations/{index}/{member}"
+        self.problems.append(
+            Problem(code=code, detail=detail, pointer=pointer, index=index, id=name)
+        )
+
+    def _read_id(self, index: int, given: str | UnsetType) -> str:
+        name = str(index) if isinstance(given, UnsetType) else given
+        first = self._indexes.setdefault(name, index)
+        if first != index:
+            detail = f"The id is already that of operation {first}; ids must be unique."
+            self._note(index, name, "id", "duplicate_id", detail)
+        elif not (0 < len(name) <= _MAX_ID and name.isprintable()):
+            detail = f"An id must have 1 to {_MAX_ID} printable characters."
+            name = str(index)
+            self._note(index, name, "id", "invalid_operation", detail)
+        return name
+
+    def _read_path(
+        self, index: int, name: str, given: str | UnsetType, faulty: Collection[str]
+    ) -> Target | None:
+        if isinstance(given, UnsetType):
+            if "path" not in faulty:
+                self._note(index, name, "path", "invalid_operation", "path is required.")
+            return None
+        try:
+            return parse_target(given, self._rules)
+        except TargetError as error:
+            self._note(index, name, "path", error.code, error.detail)
+            return None
+
+    def _read_headers(
+        self, index: int, name: str, given: dict[str, str]
+    ) -> tuple[HeaderPairs, frozenset[bytes]]:
+        sound = True
+        for error in check_headers(given, self._rules):
+            sound = False
+            member = f"headers/{_escape(error.name)}" if error.name else "headers"
+            self._note(index, name, member, error.code, error.detail)
+        headers = encode_headers(given) if sound else NO_HEADERS
+        return headers, frozenset(key for key, _ in headers)
+
+    def _read_timeout(self, index: int, name: str, given: Raw) -> float | None:
+        limit = self._rules.operation_timeout
+        try:
+            timeout = _decode_number(given)
+        except msgspec.ValidationError:
+            if bytes(given)[:1] in _NUMBER_STARTS:
+                detail = f"The timeout of operation {index} is a number out of range."
+                raise InvalidJSON(detail) from None
+            timeout = 0
+        if 0 < timeout <= limit:
+            return timeout
+        detail = f"timeout must be a number of seconds above 0 and at most {limit:g}."
+        self._note(index, name, "timeout", "invalid_operation", detail)
+        return None
+
+    def _read_body(
+        self, index: int, name: str, wire: WireOperation, faulty: Collection[str]
+    ) -> tuple[bytes | Raw, tuple[bytes, bytes]]:
+        encoding = "json" if isinstance(wire.bodyEncoding, UnsetType) else wire.bodyEncoding
+        media_type = _MEDIA_TYPES.get(encoding)
+        if media_type is None:
+            detail = "bodyEncoding must be json, text or base64."
+            self._note(index, name, "bodyEncoding", "invalid_operation", detail)
+        if isinstance(wire.body, UnsetType):
+            detail = "bodyEncoding says how body is written, and there is no body."
+            self._note(index, name, "bodyEncoding", "invalid_operation", detail)
+            return b"", _MEDIA_TYPES["json"]
+        if media_type is None:
+            return b"", _MEDIA_TYPES["json"]
+        body = self._decode_body(index, name, wire.body, encoding)
+        if len(body) > self._rules.max_operation_bytes:
+            detail = (
+                f"The body has {len(body)} bytes; an operation may send"
+                f" {self._rules.max_operation_bytes}."
+            )
+            self._note(index, name, "body", "operation_too_large", detail)
+        return body, media_type
+
+    def _decode_body(self, index: int, name: str, given: Raw, encoding: str) -> bytes | Raw:
+        if encoding == "json":
+            self._check_depth(index, given)
+            return given
+        try:
+            text = _decode_string(given)
+            return text.encode() if encoding == "text" else b64decode(text, validate=True)
+        except msgspec.DecodeError:
+            detail = f"With bodyEncoding {encoding}, body must be a string."
+        except (Base64Error, ValueError):
+            detail = "body is not base64 (RFC 4648 section 4, with padding)."
+        self._note(index, name, "body", "invalid_operation", detail)
+        return b""
+
+    def _check_depth(self, index: int, body: Raw) -> None:
+        limit = self._rules.max_json_depth
+        content = bytes(body)
+        if content.count(b"[") + content.count(b"{") > limit and depth(content) > limit:
+            raise JSONTooDeep(
+                f"The body of operation {index} nests more than {limit} arrays and objects."
+            )
+
+
+def _method_detail(method: str | UnsetType) -> str:
+    allowed = ", ".join(METHODS)
+    if isinstance(method, UnsetType):
+        return f"method is required; it must be one of {allowed}."
+    return f"method must be one of {allowed}, in capitals."
+
+
+def _framed(
+    headers: HeaderPairs, media_type: tuple[bytes, bytes], length: int, *, has_type: bool
+) -> HeaderPairs:
+    size = (b"content-length", b"%d" % length)
+    return (*headers, size) if has_type else (*headers, media_type, size)
+
+
+def _escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,230 @@
+"""
+Why a document is not a native envelope, in full; it only ever refuses.
+
+The parser stops at the first thing it does not like. Here the same document is read again,
+loosely and member by member, so that the client hears of everything at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from asgi_batch._core.rules import Rules
+from asgi_batch.dialects._native_checks import OperationChecks
+from asgi_batch.dialects._native_wire import WireOperation
+from asgi_batch.dialects._strict_json import has_hidden_members, syntax_error
+from asgi_batch.errors import (
+    BatchRefused,
+    DuplicateKey,
+    InvalidBatch,
+    JSONTooDeep,
+    Problem,
+    TooManyOperations,
+)
+
+Members: TypeAlias = dict[str, Raw]
+
+_ENVELOPE_MEMBERS: Final = ("operations", "onError")
+_MEMBERS: Final[dict[str, tuple[msgspec.json.Decoder[Any], str]]] = {
+    "method": (msgspec.json.Decoder(str), "a string"),
+    "path": (msgspec.json.Decoder(str), "a string"),
+    "id": (msgspec.json.Decoder(str), "a string"),
+    "headers": (msgspec.json.Decoder(dict[str, str]), "an object whose values are strings"),
+    "body": (msgspec.json.Decoder(Raw), "a JSON value"),
+    "bodyEncoding": (msgspec.json.Decoder(str), "a string"),
+    "timeout": (msgspec.json.Decoder(Raw), "a number"),
+}
+_decode_value: Final = msgspec.json.Decoder(Raw).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
+_decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_array: Final = msgspec.json.Decoder(list[Raw]).decode
+
+# A slice costs more memory than the bytes it stands for. A refused document with more commas than
+# any sensible one is told of its first problem only.
+_MAX_COMMAS: Final = 200_000
+
+
+def explain(document: bytes, error: msgspec.DecodeError, rules: Rules) -> BatchRefused:
+    """
+    The refusal that tells a client all that is wrong with *document*.
+
+    Args:
+        document: What was received.
+        error: Where the parser stopped.
+        rules: The bounds to check the operations against.
+    """
+    try:
+        _decode_value(document)
+    except msgspec.DecodeError as syntax:
+        return syntax_error(document, syntax)
+    except RecursionError:
+        return too_deep(rules)
+    if document.count(b",") > _MAX_COMMAS:
+        return invalid([_envelope_problem("", f"{error}.")], None, rules)
+    try:
+        return _explain_members(document, rules)
+    except BatchRefused as refusal:
+        return refusal
+
+
+def too_deep(rules: Rules) -> JSONTooDeep:
+    """
+    The refusal of a document that nests more than its parser can follow.
+    """
+    return JSONTooDeep(f"The body nests more than {rules.max_json_depth} arrays and objects.")
+
+
+def check_hidden_members(document: bytes) -> None:
+    """
+    Look for members that a valid envelope names twice or in a hidden spelling.
+
+    Raises:
+        DuplicateKey: There is one.
+    """
+    envelope = _members_of(document, "")
+    for index, source in enumerate(_decode_array(envelope["operations"])):
+        operation = _members_of(source, f"/operations/{index}")
+        if "headers" in operation:
+            _members_of(operation["headers"], f"/operations/{index}/headers")
+
+
+def check_on_error(value: object) -> list[Problem]:
+    """
+    The problem that *value* is for ``onError``, if it is one.
+    """
+    if value in ("continue", "stop"):
+        return []
+    return [_envelope_problem("/onError", 'onError must be "continue" or "stop".')]
+
+
+def _explain_members(document: bytes, rules: Rules) -> BatchRefused:
+    try:
+        envelope = _members_of(document, "")
+    except msgspec.DecodeError:
+        detail = 'The body must be an object: {"operations": […]}.'
+        return invalid([_envelope_problem("", detail)], None, rules)
+    problems = _unknown_members(envelope, _ENVELOPE_MEMBERS)
+    if "onError" in envelope:
+        problems += check_on_error(_text_or_none(envelope["onError"]))
+    try:
+        sources = _decode_array(envelope.get("operations", b"null"))
+    except msgspec.DecodeError:
+        detail = "operations is required; it must be an array."
+        problems.append(_envelope_problem("/operations", detail))
+        return invalid(problems, None, rules)
+    if len(sources) > rules.max_operations:
+        return too_many(len(sources), rules)
+    checks = OperationChecks(rules)
+    checks.problems += problems
+    for index, source in enumerate(sources):
+        _explain_operation(index, source, checks)
+    if not sources:
+        checks.problems.append(no_operations())
+    return invalid(checks.problems, len(sources), rules)
+
+
+def _explain_operation(index: int, source: Raw, checks: OperationChecks) -> None:
+    pointer = f"/operations/{index}"
+    try:
+        members = _members_of(source, pointer)
+    except msgspec.DecodeError:
+        detail = "An operation must be an object with method and path."
+        checks.problems.append(_operation_problem(index, pointer, detail))
+        return
+    checks.problems += _unknown_members(members, tuple(_MEMBERS), index)
+    values: dict[str, Any] = {}
+    for name, (decoder, expected) in _MEMBERS.items():
+        if name not in members:
+            continue
+        try:
+            values[name] = decoder.decode(members[name])
+        except msgspec.ValidationError:
+            detail = f"{name} must be {expected}."
+            checks.problems.append(_operation_problem(index, f"{pointer}/{name}", detail))
+    if "headers" in values:
+        _members_of(members["headers"], f"{pointer}/headers")
+    faulty = members.keys() - values.keys()
+    checks.check(index, WireOperation(**values), faulty)
+
+
+def _members_of(source: bytes | Raw, pointer: str) -> Members:
+    members = _decode_object(source)
+    if has_hidden_members(source, members):
+        where = pointer or "the body"
+        if (name := _repeated_name(bytes(source), members)) is not None:
+            raise DuplicateKey(f'In {where}, "{name}" is there twice.')
+        raise DuplicateKey(
+            f"In {where}, a member's name is spelled with escapes; write it plainly."
+        )
+    return members
+
+
+def _repeated_name(source: bytes, members: Members) -> str | None:
+    for name in members:
+        if len(re.findall(rb'"%b"\s*:' % re.escape(name.encode()), source)) > 1:
+            return name
+    return None
+
+
+def _unknown_members(
+    members: Members, known: Collection[str], index: int | None = None
+) -> list[Problem]:
+    return [_unknown_member(name, known, index) for name in members if name not in known]
+
+
+def _unknown_member(name: str, known: Collection[str], index: int | None) -> Problem:
+    close = get_close_matches(name[:32], known, n=1)
+    hint = f" Did you mean {close[0]}?" if close else f" Known are {', '.join(known)}."
+    where = "" if index is None else f"/operations/{index}"
+    escaped = name[:128].replace("~", "~0").replace("/", "~1")
+    return Problem(
+        code="unknown_field",
+        detail=f"This member is not known.{hint}",
+        pointer=f"{where}/{escaped}",
+        index=index,
+    )
+
+
+def _text_or_none(source: Raw) -> str | None:
+    try:
+        return _decode_text(source)
+    except msgspec.ValidationError:
+        return None
+
+
+def _envelope_problem(pointer: str, detail: str) -> Problem:
+    return Problem(code="invalid_operation", detail=detail, pointer=pointer)
+
+
+def _operation_problem(index: int, pointer: str, detail: str) -> Problem:
+    return Problem(code="invalid_operation", detail=detail, pointer=pointer, index=index)
+
+
+def no_operations() -> Problem:
+    """
+    The problem of an empty batch.
+    """
+    detail = "A batch must have at least one operation."
+    return Problem(code="empty_batch", detail=detail, pointer="/operations")
+
+
+def too_many(count: int, rules: Rules) -> TooManyOperations:
+    """
+    The refusal of a batch of *count* operations.
+    """
+    limit = rules.max_operations
+    detail = f"The batch has {count} operations; send at most {limit} in one request."
+    return TooManyOperations(detail, limits={"maxOperations": limit})
+
+
+def invalid(problems: list[Problem], total: int | None, rules: Rules) -> InvalidBatch:
+    """
+    The refusal that lists *problems*.
+    """
+    return InvalidBatch(problems, total=total, shown=rules.max_problems)

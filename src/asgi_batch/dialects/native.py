@@ -1,0 +1,161 @@
+"""
+The library's own wire contract: a JSON array of operations in, results and a summary out.
+
+It turns bytes into a `Batch`, or raises one refusal that names every problem; it runs nothing.
+The contract itself is written down in docs/reference.md.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from asgi_batch._core.models import Batch, Result, Summary
+from asgi_batch._core.rules import Rules
+from asgi_batch.dialects._native_checks import OperationChecks
+from asgi_batch.dialects._native_refusal import (
+    check_hidden_members,
+    check_on_error,
+    explain,
+    invalid,
+    no_operations,
+    too_deep,
+    too_many,
+)
+from asgi_batch.dialects._native_wire import accounted_size, decode_envelope
+from asgi_batch.dialects._strict_json import check_unicode, is_utf8, solid_size
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_value: Final = msgspec.json.Decoder(Raw).decode
+
+
+def decode(document: bytes, rules: Rules) -> Batch:
+    """
+    The batch that *document* describes.
+
+    Raises:
+        BatchRefused: It does not describe one; the subclass says why.
+    """
+    check_unicode(document)
+    try:
+        envelope = decode_envelope(document)
+    except msgspec.DecodeError as error:
+        raise explain(document, error, rules) from None
+    except RecursionError:
+        raise too_deep(rules) from None
+    total = len(envelope.operations)
+    if total > rules.max_operations:
+        raise too_many(total, rules)
+    if solid_size(document) != accounted_size(envelope):
+        check_hidden_members(document)
+    checks = OperationChecks(rules)
+    if envelope.onError is not msgspec.UNSET:
+        checks.problems += check_on_error(envelope.onError)
+    if not total:
+        checks.problems.append(no_operations())
+    operations = [checks.check(index, wire) for index, wire in enumerate(envelope.operations)]
+    if checks.problems:
+        raise invalid(checks.problems, total, rules)
+    usable = [operation for operation in operations if operation is not None]
+    return Batch(usable, stop_on_error=envelope.onError == "stop")
+
+
+def encode_result(result: Result) -> bytes:
+    """
+    The JSON object that tells a client how one operation ended.
+    """
+    head = b'{"id":%b,"status":%d' % (_encode(result.operation.id), result.status)
+    if result.failure is not None:
+        return b'%b,"error":%b,"source":"batch"}' % (head, _failure(result))
+    content_type = result.headers.get(b"content-type", b"")
+    member = b"result" if result.status < 400 else b"error"
+    embedded, encoding = _embed(result.body, content_type, b"content-encoding" in result.headers)
+    if embedded:
+        head = b'%b,"%b":%b' % (head, member, embedded)
+    if encoding:
+        head = b'%b,"encoding":"%b"' % (head, encoding)
+    hides_type = not encoding and _is_plain_json(content_type)
+    if len(result.headers) > hides_type:
+        shown = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in result.headers.items()
+            if not (hides_type and name == b"content-type")
+        }
+        head = b'%b,"headers":%b' % (head, _encode(shown))
+    return head + b"}"
+
+
+def encode_answer(results: list[bytes], summary: Summary) -> list[bytes]:
+    """
+    The parts of the answer to a batch, in order; *results* are of `encode_result`.
+    """
+    parts = [b","] * (2 * len(results) - 1)
+    parts[::2] = results
+    return [b'{"results":[', *parts, b'],"summary":', _encode(summary), b"}"]
+
+
+def _failure(result: Result) -> bytes:
+    assert result.failure is not None
+    error = {"code": result.failure.code, "detail": result.failure.detail}
+    if result.error_id is not None:
+        error["errorId"] = result.error_id
+    return _encode(error)
+
+
+def _embed(body: bytes, content_type: bytes, is_encoded: bool) -> tuple[bytes, bytes]:
+    """
+    *body* as a JSON value, and the name of its encoding where a reader must know it.
+
+    There are four cases:
+
+    1. No body: no value at all, so that it cannot be mistaken for JSON null.
+    2. Valid JSON that is declared as such: itself.
+    3. Text: a string; marked as text where JSON was declared.
+    4. Anything else: base64.
+    """
+    if not body:
+        return b"", b""
+    is_json = _is_json(content_type) and not is_encoded
+    if is_json and _is_valid_json(body):
+        return body, b""
+    if (is_json or (_is_text(content_type) and not is_encoded)) and is_utf8(body):
+        return _encode(body.decode()), b"text" if is_json else b""
+    return _encode(b64encode(body).decode()), b"base64"
+
+
+def _is_valid_json(body: bytes) -> bool:
+    try:
+        _decode_value(body)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return is_utf8(body)
+
+
+@lru_cache(maxsize=256)
+def _is_plain_json(content_type: bytes) -> bool:
+    return _media_type(content_type) == b"application/json"
+
+
+@lru_cache(maxsize=256)
+def _is_json(content_type: bytes) -> bool:
+    media_type = _media_type(content_type)
+    return media_type == b"application/json" or media_type.endswith(b"+json")
+
+
+@lru_cache(maxsize=256)
+def _is_text(content_type: bytes) -> bool:
+    media_type = _media_type(content_type)
+    _, _, charset = content_type.lower().partition(b"charset=")
+    return (
+        media_type.startswith(b"text/")
+        or media_type.endswith((b"/xml", b"+xml"))
+        or media_type in (b"application/javascript", b"application/x-www-form-urlencoded")
+    ) and charset.partition(b";")[0].strip(b' "') in (b"", b"utf-8", b"us-ascii")
+
+
+def _media_type(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()

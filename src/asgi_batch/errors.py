@@ -1,0 +1,334 @@
+"""
+Every error of asgi_batch, in one tree; it raises none of them itself.
+
+AsgiBatchError
+├── ConfigurationError            a wrong argument, raised at construction
+├── BatchRefused                  the whole batch; becomes a problem+json answer
+│   ├── InvalidJSON                   400 invalid_json
+│   ├── InvalidUnicode                400 invalid_unicode
+│   ├── JSONTooDeep                   400 json_too_deep
+│   ├── DuplicateKey                  400 duplicate_key
+│   ├── NestedBatch                   400 nested_batch
+│   ├── MethodNotAllowed              405 method_not_allowed
+│   ├── RequestTimeout                408 request_timeout
+│   ├── PayloadTooLarge               413 payload_too_large
+│   ├── TooManyOperations             413 too_many_operations
+│   ├── UnsupportedMediaType          415 unsupported_media_type
+│   ├── UnsupportedContentEncoding    415 unsupported_content_encoding
+│   ├── InvalidBatch                  422 invalid_batch, with the list of problems
+│   └── Overloaded                    503 overloaded
+└── OperationAborted              raised into the wrapped app by ``send()``
+
+An error of one operation is not an exception but a `Failure`: it becomes that
+operation's result and touches nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+
+class AsgiBatchError(Exception):
+    """
+    Base of all errors of this library.
+    """
+
+
+class ConfigurationError(AsgiBatchError, ValueError):
+    """
+    Raised when `BatchMiddleware` or `Limits` is given a value it cannot use.
+    """
+
+
+class OperationAborted(AsgiBatchError, OSError):
+    """
+    Raised by the ``send()`` of an operation whose answer nobody waits for any more.
+
+    It is an `OSError`, because that is what the ASGI specification (2.4) lets an
+    app expect from ``send()`` after a disconnect.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """
+    One reason why a batch is refused.
+
+    Args:
+        code: Stable name of the reason.
+        detail: A sentence that says what to change.
+        pointer: JSON pointer (RFC 6901) to the member at fault.
+        index: Index of the operation; None where the batch itself is at fault.
+        id: The operation's id, where it has a usable one.
+    """
+
+    code: str
+    detail: str
+    pointer: str
+    index: int | None = None
+    id: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        The wire form; members that are None are left out.
+        """
+        members = {
+            "index": self.index,
+            "id": self.id,
+            "pointer": self.pointer,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
+
+class BatchRefused(AsgiBatchError):
+    """
+    Base of the errors that refuse a whole batch before any operation has run.
+
+    Args:
+        detail: A sentence that says what to change.
+        limits: Numbers that help the client to do so, added to the answer.
+    """
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "batch_refused"
+    title: ClassVar[str] = "Batch refused"
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(self, detail: str, *, limits: Mapping[str, int | float] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.limits = limits or {}
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        The RFC 9457 problem document.
+        """
+        return {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            **self.limits,
+        }
+
+
+class InvalidJSON(BatchRefused):
+    """
+    Raised when the body is not one JSON document of RFC 8259.
+    """
+
+    code = "invalid_json"
+    title = "Invalid JSON"
+
+
+class InvalidUnicode(BatchRefused):
+    """
+    Raised when the body is not UTF-8 or escapes half a surrogate pair.
+    """
+
+    code = "invalid_unicode"
+    title = "Invalid Unicode"
+
+
+class JSONTooDeep(BatchRefused):
+    """
+    Raised when arrays and objects are nested beyond ``Limits.max_json_depth``.
+    """
+
+    code = "json_too_deep"
+    title = "JSON nested too deeply"
+
+
+class DuplicateKey(BatchRefused):
+    """
+    Raised when the envelope names a member twice, or in a spelling that hides its name.
+    """
+
+    code = "duplicate_key"
+    title = "Duplicate member"
+
+
+class NestedBatch(BatchRefused):
+    """
+    Raised when an operation of a batch arrives at a batch endpoint.
+    """
+
+    code = "nested_batch"
+    title = "Nested batch"
+
+
+class MethodNotAllowed(BatchRefused):
+    """
+    Raised when the batch endpoint is called with a method other than POST.
+    """
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+
+class RequestTimeout(BatchRefused):
+    """
+    Raised when the body does not arrive within ``Limits.body_timeout``.
+    """
+
+    status = 408
+    code = "request_timeout"
+    title = "Request timeout"
+
+
+class PayloadTooLarge(BatchRefused):
+    """
+    Raised when the body is larger than ``Limits.max_body_bytes``.
+    """
+
+    status = 413
+    code = "payload_too_large"
+    title = "Payload too large"
+
+
+class TooManyOperations(BatchRefused):
+    """
+    Raised when a batch has more operations than the limits allow.
+    """
+
+    status = 413
+    code = "too_many_operations"
+    title = "Too many operations"
+
+
+class UnsupportedMediaType(BatchRefused):
+    """
+    Raised when the body is not declared as JSON in UTF-8.
+    """
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+
+
+class UnsupportedContentEncoding(BatchRefused):
+    """
+    Raised when the body is compressed.
+    """
+
+    status = 415
+    code = "unsupported_content_encoding"
+    title = "Unsupported content encoding"
+
+
+class InvalidBatch(BatchRefused):
+    """
+    Raised when the body is JSON, but not a batch that can be carried out.
+
+    Args:
+        problems: All problems found, in the order of the operations.
+        total: How many operations the batch has; None where that cannot be told.
+        shown: How many problems the answer lists.
+    """
+
+    status = 422
+    code = "invalid_batch"
+    title = "Invalid batch"
+
+    def __init__(self, problems: Sequence[Problem], *, total: int | None, shown: int) -> None:
+        self.problems = problems
+        self.shown = shown
+        count = len(problems)
+        found = "1 problem" if count == 1 else f"{count} problems"
+        affected = len({problem.index for problem in problems if problem.index is not None})
+        where = f" in {affected} of {total} operations" if affected and total else ""
+        cut = f" The first {shown} are listed." if count > shown else ""
+        super().__init__(f"{found}{where}; nothing was executed.{cut}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        The problem document with ``errors``, and ``omitted`` where the list was cut.
+        """
+        document = super().as_dict()
+        document["errors"] = [problem.as_dict() for problem in self.problems[: self.shown]]
+        if (omitted := len(self.problems) - self.shown) > 0:
+            document["omitted"] = omitted
+        return document
+
+
+class Overloaded(BatchRefused):
+    """
+    Raised when this process has no room for another batch just now.
+    """
+
+    status = 503
+    code = "overloaded"
+    title = "Overloaded"
+    retry_after = 5
+
+
+class Failure(Enum):
+    """
+    What can go wrong with one operation, as ``(code, status, detail)``.
+
+    Status 424 (RFC 4918 section 11.4) means, here and nowhere else: the operation never ran.
+    """
+
+    APP_EXCEPTION = ("app_exception", 500, "The app raised an exception before it answered.")
+    APP_NO_RESPONSE = ("app_no_response", 502, "The app returned without an answer.")
+    APP_INCOMPLETE_RESPONSE = (
+        "app_incomplete_response",
+        502,
+        "The app began an answer and did not finish it.",
+    )
+    APP_PROTOCOL_ERROR = (
+        "app_protocol_error",
+        502,
+        "The app sent a message that ASGI does not allow here.",
+    )
+    RESPONSE_TOO_LARGE = (
+        "response_too_large",
+        502,
+        "The operation ran, but its answer is larger than an operation of a batch may return.",
+    )
+    BATCH_RESPONSE_TOO_LARGE = (
+        "batch_response_too_large",
+        502,
+        "The operation ran, but its answer no longer fits into the answer of the batch.",
+    )
+    STREAMING_NOT_SUPPORTED = (
+        "streaming_not_supported",
+        502,
+        "The app answered with an endless stream, which a batch cannot carry.",
+    )
+    OPERATION_TIMEOUT = (
+        "operation_timeout",
+        504,
+        "The operation did not finish in time; it may have had effects.",
+    )
+    BATCH_TIMEOUT = (
+        "batch_timeout",
+        504,
+        "The operation was running when the time of the batch was over; it may have had effects.",
+    )
+    SKIPPED = ("skipped", 424, "Not executed: an earlier operation failed and onError is stop.")
+    SKIPPED_TIMEOUT = ("batch_timeout", 424, "Not executed: the time of the batch was over.")
+    SKIPPED_TOO_LARGE = (
+        "batch_response_too_large",
+        424,
+        "Not executed: the answer of the batch had reached its size limit.",
+    )
+
+    def __init__(self, code: str, status: int, detail: str) -> None:
+        self.code = code
+        self.status = status
+        self.detail = detail
+
+    @property
+    def is_skip(self) -> bool:
+        """
+        Whether the operation never ran.
+        """
+        return self.status == 424

@@ -1,0 +1,173 @@
+"""
+Every bound of the library with its reason, and the gate that keeps operations within it.
+
+It counts and waits; what happens to a batch that is over a bound is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Final
+
+import anyio
+
+from asgi_batch.errors import ConfigurationError
+
+_KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    All numbers of the library. Every default is meant for production.
+
+    Args:
+        max_operations: Operations in one batch. MS Graph takes 20, OData services often 1000;
+            a thousand keeps validation below some ten milliseconds.
+        sync_operations: Operations in a batch that is answered at once. A hundred of 30 ms each
+            take a third of a second at the default *concurrency*.
+        concurrency: Operations of one batch that run at a time. Well below the 40 threads that
+            anyio shares among all sync endpoints, so that one batch cannot take them all.
+        total_concurrency: Operations of all batches that run at a time in this process. As many
+            as those threads.
+        max_body_bytes: Size of a batch request. Ten KiB for each of a thousand operations.
+        max_operation_bytes: Size of one operation's body, as the app receives it.
+        max_result_bytes: Size of one operation's answer; what is larger should be fetched alone.
+        max_response_bytes: Size of the answer to a batch. It is held in memory until all results
+            are in, so it is what one client can make a process hold.
+        max_held_bytes: Bodies and results of all batches that a process holds at a time; above
+            it new batches are refused.
+        max_messages: Messages in one operation's answer. Stops an app that sends empty chunks
+            for ever, which no size limit would.
+        max_abandoned: Operations that were given up but have not stopped, in this process; from
+            there on new batches are refused. They hold threads that nobody can take back.
+        max_path_bytes: Length of an operation's path.
+        max_query_bytes: Length of an operation's query.
+        max_headers: Headers of one operation. Servers allow about a hundred per request.
+        max_header_bytes: Names and values of one operation's headers together.
+        max_json_depth: Arrays and objects within one another in an operation's body. Python's
+            own parser gives up at about a thousand.
+        max_problems: Problems that a refusal lists.
+        operation_timeout: Seconds for one operation.
+        batch_timeout: Seconds for all operations of a batch that is answered at once. Proxies
+            commonly give up after 60.
+        body_timeout: Seconds in which the body of a batch must arrive.
+
+    Raises:
+        ConfigurationError: A number is not positive, or two do not fit together.
+    """
+
+    max_operations: int = 1000
+    sync_operations: int = 100
+    concurrency: int = 10
+    total_concurrency: int = 40
+    max_body_bytes: int = 10 * _MIB
+    max_operation_bytes: int = 1 * _MIB
+    max_result_bytes: int = 1 * _MIB
+    max_response_bytes: int = 64 * _MIB
+    max_held_bytes: int = 256 * _MIB
+    max_messages: int = 100_000
+    max_abandoned: int = 16
+    max_path_bytes: int = 2048
+    max_query_bytes: int = 8192
+    max_headers: int = 64
+    max_header_bytes: int = 8192
+    max_json_depth: int = 128
+    max_problems: int = 100
+    operation_timeout: float = 30.0
+    batch_timeout: float = 60.0
+    body_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_number(field.name, getattr(self, field.name), whole=field.type == "int")
+        _check_order("sync_operations", self.sync_operations, "max_operations", self.max_operations)
+        _check_order("concurrency", self.concurrency, "total_concurrency", self.total_concurrency)
+
+
+def _check_number(name: str, value: object, *, whole: bool) -> None:
+    kinds = int if whole else (int, float)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        kind = "a whole number" if whole else "a number of seconds"
+        raise ConfigurationError(f"Limits({name}={value!r}): write {kind} above 0.")
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigurationError(f"Limits({name}={value!r}): write a finite number above 0.")
+
+
+def _check_order(small: str, less: int, large: str, more: int) -> None:
+    if less > more:
+        raise ConfigurationError(
+            f"Limits({small}={less}, {large}={more}): write a {small} of at most {large}."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateStatistics:
+    """
+    What a process is doing for its batches just now.
+
+    Args:
+        running: Operations that hold a token.
+        waiting: Batches' workers that wait for one.
+        abandoned: Operations that were given up but have not stopped.
+        held_bytes: Bodies and results held in memory.
+    """
+
+    running: int
+    waiting: int
+    abandoned: int
+    held_bytes: int
+
+
+class Gate:
+    """
+    Lets so many operations of all batches run at a time, first come, first served.
+
+    One gate belongs to one `BatchMiddleware`. A worker holds its token from operation to
+    operation and steps aside between two of them when *waiting* is not zero, so that a small
+    batch waits for operations, never for batches.
+    """
+
+    __slots__ = ("_limiter", "abandoned", "held_bytes", "waiting")
+
+    def __init__(self, total: int) -> None:
+        self._limiter = anyio.CapacityLimiter(total)
+        self.waiting = 0
+        self.abandoned = 0
+        self.held_bytes = 0
+
+    async def acquire(self, borrower: object) -> None:
+        """
+        Take a token for *borrower*, waiting in line where none is free.
+        """
+        if not self.waiting:
+            try:
+                self._limiter.acquire_on_behalf_of_nowait(borrower)
+            except anyio.WouldBlock:
+                pass
+            else:
+                return
+        self.waiting += 1
+        try:
+            await self._limiter.acquire_on_behalf_of(borrower)
+        finally:
+            self.waiting -= 1
+
+    def release(self, borrower: object) -> None:
+        """
+        Give *borrower*'s token back.
+        """
+        self._limiter.release_on_behalf_of(borrower)
+
+    def statistics(self) -> GateStatistics:
+        """
+        A snapshot of the gate.
+        """
+        return GateStatistics(
+            running=int(self._limiter.borrowed_tokens),
+            waiting=self.waiting,
+            abandoned=self.abandoned,
+            held_bytes=self.held_bytes,
+        )
