@@ -1,0 +1,3 @@
+"""
+What batches cost: in time per operation, over HTTP, and in memory.
+"""
