@@ -18,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "site"
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+TRACEBACK = re.compile(r"^Traceback .*?(?=^RuntimeError: Aborted)", re.MULTILINE | re.DOTALL)
 DOCSTRING_WARNING = re.compile(r"^(?:griffe|mkdocstrings): .*$", re.MULTILINE)
 MARKDOWN_LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
@@ -49,7 +51,7 @@ def build() -> tuple[str, bool]:
     done = subprocess.run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    return done.stdout, done.returncode == 0
+    return TRACEBACK.sub("", COLOUR.sub("", done.stdout)), done.returncode == 0
 
 
 def lost_pages() -> Iterator[str]:
