@@ -43,7 +43,7 @@ bench: $(BIN)/.installed-test ## Measure overhead, throughput and memory
 	@scripts/need.sh wrk
 	@for name in overhead http memory; do \
 		echo "Running benchmarks/$$name.py"; \
-		$(BIN)/python benchmarks/$$name.py || exit 1; \
+		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
 mutants: $(BIN)/.installed-mutants ## Mutation testing (takes hours; not in CI)
