@@ -43,7 +43,7 @@ def batch(spec_version):
     return send_batch
 
 
-# --- receive() ------------------------------------------------------------------------------
+# --- receive
 
 
 async def test_receive_gives_the_whole_body_at_once(batch):
@@ -180,7 +180,7 @@ async def test_each_operation_has_a_receive_of_its_own(batch):
     assert heard == ["still at work", "http.disconnect"]
 
 
-# --- send(): what real apps do ----------------------------------------------------------------
+# --- send: what real apps do
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -362,7 +362,7 @@ async def test_send_lets_other_tasks_run(batch):
     assert after[0] - during[0] >= 25
 
 
-# --- send(): what no app may do ---------------------------------------------------------------
+# --- send: what no app may do
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"x", "more_body": True}
@@ -510,7 +510,7 @@ async def test_f26_half_an_answer_is_a_502(batch):
     assert b"boom" not in answer.body
 
 
-# --- bodies that are dropped, and bodies that are too much ------------------------------------
+# --- bodies that are dropped, and bodies that are too much
 
 
 @pytest.mark.parametrize(
@@ -669,7 +669,7 @@ async def test_t31_an_endless_starlette_stream_is_stopped(batch):
     assert "/endless" in left
 
 
-# --- whole frameworks --------------------------------------------------------------------------
+# --- whole frameworks
 
 
 class PassThrough(BaseHTTPMiddleware):
@@ -774,7 +774,7 @@ async def test_a_batch_works_behind_base_http_middleware(spec_version):
     assert answer.bodies == ["hello", "Not Found"]
 
 
-# --- the scope ---------------------------------------------------------------------------------
+# --- the scope
 
 
 async def scopes_of(outer, *operations, **settings):
@@ -959,7 +959,7 @@ async def test_the_marker_says_which_operation_it_is():
     assert len(marks[0].batch_id) >= 22
 
 
-# --- what is not an operation --------------------------------------------------------------------
+# --- what is not an operation
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan", "something new"])

@@ -1,0 +1,611 @@
+"""
+What one operation does to the world around it stays its own: context, scope, exceptions,
+cancellation, and whatever else it leaves behind.
+"""
+
+import asyncio
+import gc
+import logging
+from contextvars import ContextVar
+
+import anyio
+import anyio.to_thread
+import pytest
+import sniffio
+
+from asgi_batch import BatchMiddleware, Limits
+from support import batch_scope, respond, settled, submit
+
+# The operations of a batch run one after the other in the same task.
+ONE_BY_ONE = Limits(concurrency=1, batch_timeout=5)
+
+ASYNCIO = pytest.mark.parametrize(
+    "anyio_backend",
+    [
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    ],
+)
+
+colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+def with_neighbours(bad, *, pauses=True):
+    """
+    An app that runs *bad* at ``/bad`` and is well-behaved elsewhere.
+    """
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/bad":
+            await bad(scope, receive, send)
+            return
+        if pauses:
+            await anyio.sleep(0.01)
+        await respond(send, b"fine")
+
+    return app
+
+
+# --- T5, F34: what operations could share
+
+
+async def test_t5_context_variables_do_not_pass_from_one_to_the_next():
+    """
+    T5: what an operation sets, before or after a pause, no other sees, nor does the caller.
+    """
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(colour.get())
+        colour.set(scope["path"])
+        await anyio.lowlevel.checkpoint()
+        seen.append(colour.get())
+        colour.set(scope["path"] + "!")
+        await respond(send)
+
+    outer = colour.set("outer")
+    await submit(BatchMiddleware(app, limits=ONE_BY_ONE), "GET /a", "GET /b", "GET /c")
+    seen.append(colour.get())
+    colour.reset(outer)
+
+    assert seen == ["outer", "/a", "outer", "/b", "outer", "/c", "outer"]
+
+
+async def test_t5_context_variables_do_not_pass_between_running_operations():
+    """
+    T5: operations that take turns each keep their own values from turn to turn.
+    """
+    seen = []
+
+    async def app(scope, receive, send):
+        colour.set(scope["path"])
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+            seen.append(colour.get() == scope["path"])
+        await respond(send)
+
+    await submit(BatchMiddleware(app), *[f"GET /{number}" for number in range(20)])
+
+    assert seen == [True] * 200
+
+
+async def test_t5_an_exception_is_handled_in_the_context_of_its_operation():
+    """
+    T5: cleaning up after a cancellation, an app still finds its own context.
+    """
+    seen = []
+
+    async def app(scope, receive, send):
+        colour.set(scope["path"])
+        try:
+            await anyio.sleep_forever()
+        finally:
+            seen.append(colour.get())
+
+    limits = Limits(operation_timeout=0.05)
+    await submit(BatchMiddleware(app, limits=limits), "GET /a", "GET /b")
+
+    assert sorted(seen) == ["/a", "/b"]
+
+
+async def test_t5_a_failed_operation_leaves_its_context_behind():
+    """
+    T5: nor does a context pass on through an exception.
+    """
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(colour.get())
+        colour.set("leaked")
+        if scope["path"] == "/late":
+            await anyio.lowlevel.checkpoint()
+        raise ValueError
+
+    await submit(BatchMiddleware(app, limits=ONE_BY_ONE), "GET /a", "GET /late", "GET /b")
+
+    assert seen == ["none"] * 3
+
+
+async def test_f34_nothing_that_an_operation_changes_reaches_another():
+    """
+    F34, T5: scope, headers, state and extensions are each operation's own, as deep as ASGI goes.
+    """
+    seen = []
+
+    def snapshot(scope):
+        return {
+            "keys": sorted(scope),
+            "headers": sorted(map(tuple, scope["headers"])),
+            "state": dict(scope["state"]),
+            "extensions": {name: dict(value) for name, value in scope["extensions"].items()},
+            "client": list(scope["client"]),
+            "server": list(scope["server"]),
+            "asgi": dict(scope["asgi"]),
+        }
+
+    async def app(scope, receive, send):
+        seen.append(snapshot(scope))
+        scope["user"] = "mallory"
+        scope["path"] = "/elsewhere"
+        scope["headers"].append((b"x-mallory", b"1"))
+        scope["headers"][0] = (b"host", b"evil")
+        scope["state"]["user"] = "mallory"
+        scope["extensions"]["tls"]["client_cert_name"] = "CN=mallory"
+        scope["extensions"]["mallory"] = {}
+        scope["asgi"]["spec_version"] = "9"
+        for address in ("client", "server"):
+            if isinstance(scope[address], list):
+                scope[address][0] = "mallory"
+        await respond(send)
+
+    outer = batch_scope(
+        client=["192.0.2.7", 1],
+        server=["testserver", 80],
+        state={"pool": 1},
+        extensions={"tls": {"client_cert_name": "CN=alice"}},
+    )
+    before = snapshot(outer)
+    await submit(BatchMiddleware(app, limits=ONE_BY_ONE), "GET /", "GET /", "GET /", scope=outer)
+
+    assert seen[1:] == [seen[0]] * 2
+    assert snapshot(outer) == before
+
+
+async def test_f34_operations_share_no_mutable_object():
+    """
+    F34: whatever hangs on a scope and can be changed hangs on one scope only.
+    """
+    scopes = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    outer = batch_scope(
+        client=["192.0.2.7", 1],
+        server=["testserver", 80],
+        extensions={"tls": {"client_cert_chain": ["…"]}},
+    )
+    await submit(BatchMiddleware(app), "GET /", "GET /", scope=outer)
+    mutable = [_mutable_objects(scope) for scope in (*scopes, outer)]
+
+    assert [mutable[0] & mutable[1], mutable[0] & mutable[2], mutable[1] & mutable[2]] == [
+        set()
+    ] * 3
+
+
+def _mutable_objects(value):
+    found = {id(value)} if isinstance(value, (dict, list, set, bytearray)) else set()
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple, set)):
+        return found.union(*map(_mutable_objects, value))
+    return found
+
+
+async def test_t49_nothing_of_an_operation_reaches_the_outer_answer():
+    """
+    T49: neither its status, nor its headers, nor its cookies become the batch's.
+    """
+
+    async def app(scope, receive, send):
+        headers = [
+            (b"set-cookie", b"session=secret"),
+            (b"location", b"/elsewhere"),
+            (b"connection", b"close"),
+            (b"transfer-encoding", b"chunked"),
+            (b"content-encoding", b"gzip"),
+            (b"cache-control", b"public"),
+            (b"x-outer", b"injected"),
+        ]
+        await send({"type": "http.response.start", "status": 500, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    answer = await submit(BatchMiddleware(app), "GET /")
+
+    assert answer.status == 200
+    assert answer.headers == {
+        "content-type": "application/json",
+        "content-length": str(len(answer.body)),
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+    }
+    assert set(answer.results[0]["headers"]) == {"location", "content-encoding", "cache-control"}
+    assert b"secret" not in answer.body
+
+
+async def test_t49_header_values_cannot_leave_their_json_string():
+    """
+    T49: whatever bytes an app puts into a header are text in the result.
+    """
+    nasty = b'a"},"status":200,"x":"\r\nset-cookie: a=b\x00\xff'
+
+    async def app(scope, receive, send):
+        headers = [(b"etag", nasty)]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    answer = await submit(BatchMiddleware(app), "GET /")
+
+    assert answer.results == [
+        {"id": "0", "status": 204, "headers": {"etag": nasty.decode("latin-1")}}
+    ]
+
+
+# --- F25: exceptions
+
+
+class Raised(BaseException):
+    """
+    Derived from the root of all exceptions, which some ``except`` clauses forget.
+    """
+
+
+def cancelled_by_hand():
+    """
+    The event loop's own cancellation, although nobody cancelled anything.
+    """
+    return anyio.get_cancelled_exc_class()() if _is_asyncio() else Raised()
+
+
+EXCEPTIONS = {
+    "ValueError": lambda: ValueError("boom"),
+    "OSError": lambda: OSError("boom"),
+    "AssertionError": lambda: AssertionError("boom"),
+    "RuntimeError": lambda: RuntimeError("boom"),
+    "StopIteration": lambda: StopIteration("boom"),
+    "StopAsyncIteration": lambda: StopAsyncIteration("boom"),
+    "GeneratorExit": lambda: GeneratorExit("boom"),
+    "SystemExit": lambda: SystemExit("boom"),
+    "BaseException": lambda: Raised("boom"),
+    "CancelledError": cancelled_by_hand,
+    "TimeoutError": lambda: TimeoutError("boom"),
+    "RecursionError": lambda: RecursionError("boom"),
+    "MemoryError": lambda: MemoryError("boom"),
+    "ExceptionGroup": lambda: ExceptionGroup("boom", [ValueError("boom"), OSError("boom")]),
+    "group of SystemExit": lambda: BaseExceptionGroup("boom", [SystemExit("boom")]),
+    "group of CancelledError": lambda: BaseExceptionGroup("boom", [cancelled_by_hand()]),
+}
+
+
+@pytest.mark.parametrize("pauses", [False, True], ids=["at once", "after a pause"])
+@pytest.mark.parametrize("make", EXCEPTIONS.values(), ids=EXCEPTIONS.keys())
+@pytest.mark.parametrize("concurrency", [1, 10])
+async def test_f25_an_exception_is_that_operations_500(make, pauses, concurrency, caplog):
+    """
+    F25: whatever an app raises fails its operation, is logged once, and touches no neighbour.
+    """
+
+    async def bad(scope, receive, send):
+        if pauses:
+            await anyio.lowlevel.checkpoint()
+        raise make()
+
+    limits = Limits(concurrency=concurrency)
+    middleware = BatchMiddleware(with_neighbours(bad), limits=limits)
+    answer = await submit(middleware, "GET /a", "GET /bad", "GET /b", "GET /bad", "GET /c")
+
+    assert answer.status == 200
+    assert answer.bodies == ["fine", "app_exception", "fine", "app_exception", "fine"]
+    assert b"boom" not in answer.body
+    assert _errors(caplog) == 2
+    assert middleware.statistics().running == 0
+
+
+def _errors(caplog):
+    return sum(record.levelno >= logging.ERROR for record in caplog.records)
+
+
+async def test_f25_the_error_id_is_the_logs(caplog):
+    """
+    F25, T46: the client gets an id, and the log has the exception under the same id.
+    """
+
+    async def bad(scope, receive, send):
+        raise ValueError("boom")
+
+    answer = await submit(BatchMiddleware(with_neighbours(bad)), "GET /bad")
+    error_id = answer.results[0]["error"]["errorId"]
+    (record,) = caplog.records
+
+    assert f"error id {error_id}" in record.getMessage()
+    assert isinstance(record.exc_info[1], ValueError)
+
+
+@pytest.mark.parametrize("pauses", [False, True], ids=["at once", "after a pause"])
+@pytest.mark.parametrize("make", EXCEPTIONS.values(), ids=EXCEPTIONS.keys())
+async def test_f32_an_exception_after_the_answer_changes_nothing(make, pauses, caplog):
+    """
+    F32: the answer stands; the exception is logged.
+    """
+
+    async def bad(scope, receive, send):
+        await respond(send, b"answered")
+        if pauses:
+            await anyio.lowlevel.checkpoint()
+        raise make()
+
+    middleware = BatchMiddleware(with_neighbours(bad), limits=ONE_BY_ONE)
+    answer = await submit(middleware, "GET /a", "GET /bad", "GET /b")
+
+    assert answer.bodies == ["fine", "answered", "fine"]
+    assert _errors(caplog) == 1
+
+
+# --- apps that are no plain coroutine functions
+
+
+def not_async(scope, receive, send):
+    """
+    An ``async`` was forgotten.
+    """
+
+
+def raises_when_called(scope, receive, send):
+    """
+    Raises before there is anything to await.
+    """
+    raise LookupError("boom")
+
+
+def stops_when_called(scope, receive, send):
+    """
+    Raises what a finished coroutine raises.
+    """
+    raise StopIteration
+
+
+@pytest.mark.parametrize("bad", [not_async, raises_when_called, stops_when_called])
+async def test_f25_an_app_may_fail_before_it_can_be_awaited(bad):
+    """
+    F25: calling the app is part of the operation.
+    """
+
+    def app(scope, receive, send):
+        return bad(scope, receive, send) if scope["path"] == "/bad" else respond(send, b"fine")
+
+    answer = await submit(BatchMiddleware(app, limits=ONE_BY_ONE), "GET /a", "GET /bad", "GET /b")
+
+    assert answer.bodies == ["fine", "app_exception", "fine"]
+
+
+# --- cancellation that is not ours
+
+
+@ASYNCIO
+@pytest.mark.parametrize("moment", ["before the answer", "after the answer"])
+@pytest.mark.parametrize("then", ["pauses", "returns"])
+@pytest.mark.parametrize("paths", [["/a", "/bad", "/b"], ["/a", "/b", "/bad"], ["/bad"]])
+@pytest.mark.parametrize("concurrency", [1, 10])
+async def test_an_app_that_cancels_its_own_task_harms_itself_only(moment, then, paths, concurrency):
+    """
+    The task is shared by several operations; its cancellation must not be (T5).
+    """
+
+    async def bad(scope, receive, send):
+        if moment == "after the answer":
+            await respond(send, b"answered")
+        asyncio.current_task().cancel()
+        if then == "pauses":
+            await asyncio.sleep(0)
+        if moment == "before the answer":
+            await respond(send, b"answered")
+
+    limits = Limits(concurrency=concurrency, batch_timeout=5)
+    middleware = BatchMiddleware(with_neighbours(bad), limits=limits)
+    answer = await submit(middleware, *[f"GET {path}" for path in paths])
+    is_hit = moment == "before the answer" and then == "pauses"
+    expected = {"/bad": "app_exception" if is_hit else "answered"}
+
+    assert answer.bodies == [expected.get(path, "fine") for path in paths]
+    assert middleware.statistics().running == 0
+
+
+@ASYNCIO
+async def test_an_app_that_swallows_its_own_cancellation_harms_nobody():
+    """
+    A task that has been cancelled and went on is not used for other operations' work.
+    """
+
+    async def bad(scope, receive, send):
+        asyncio.current_task().cancel()
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            await respond(send, b"answered")
+
+    middleware = BatchMiddleware(with_neighbours(bad), limits=ONE_BY_ONE)
+    answer = await submit(middleware, "GET /a", "GET /bad", "GET /b")
+
+    assert answer.bodies == ["fine", "answered", "fine"]
+
+
+@ASYNCIO
+async def test_timeouts_of_asyncio_itself_work_inside_operations():
+    """
+    asyncio.timeout() cancels the task it runs in, and takes that back.
+    """
+
+    async def app(scope, receive, send):
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(10)
+        except TimeoutError:
+            await respond(send, b"timed out")
+
+    answer = await submit(BatchMiddleware(app, limits=ONE_BY_ONE), "GET /a", "GET /b", "GET /c")
+
+    assert answer.bodies == ["timed out"] * 3
+
+
+async def test_cancel_scopes_and_task_groups_work_inside_operations():
+    """
+    An app may cancel what it started itself, as anywhere else.
+    """
+
+    async def app(scope, receive, send):
+        with anyio.move_on_after(0.01) as late:
+            await anyio.sleep_forever()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        await respond(send, b"%d" % late.cancelled_caught)
+
+    answer = await submit(BatchMiddleware(app, limits=ONE_BY_ONE), "GET /a", "GET /b", "GET /c")
+
+    assert answer.bodies == ["1"] * 3
+
+
+# --- things left behind
+
+
+def leaves_scope_open():
+    """
+    A scope that nobody leaves.
+    """
+    anyio.CancelScope().__enter__()
+
+
+def leaves_cancelled_scope_open():
+    """
+    A scope that is cancelled and that nobody leaves.
+    """
+    scope = anyio.CancelScope()
+    scope.__enter__()
+    scope.cancel()
+
+
+def leaves_deadline_open():
+    """
+    A timeout that nobody takes back, and that strikes while the next operation runs.
+    """
+    anyio.move_on_after(0.02).__enter__()
+
+
+def leaves_several_scopes_open():
+    """
+    As above, in one another.
+    """
+    leaves_scope_open()
+    leaves_deadline_open()
+    leaves_cancelled_scope_open()
+
+
+LEAKS = [
+    leaves_scope_open,
+    leaves_cancelled_scope_open,
+    leaves_deadline_open,
+    leaves_several_scopes_open,
+]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+@pytest.mark.parametrize("moment", ["before the answer", "after the answer", "with an exception"])
+@pytest.mark.parametrize("paths", [["/a", "/bad", "/b"], ["/a", "/b", "/bad"], ["/bad"]])
+@pytest.mark.parametrize("concurrency", [1, 10])
+async def test_a_leaked_cancel_scope_harms_nobody_else(leak, moment, paths, concurrency):
+    """
+    An abandoned timeout or task group of one operation neither cuts nor loses another (T5).
+    """
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/bad":
+            if moment == "after the answer":
+                await respond(send, b"answered")
+            leak()
+            if moment == "with an exception":
+                raise ValueError
+            if moment == "before the answer":
+                await respond(send, b"answered")
+        else:
+            await anyio.sleep(0.05)
+            await respond(send, b"fine")
+
+    limits = Limits(concurrency=concurrency, batch_timeout=5)
+    middleware = BatchMiddleware(app, limits=limits)
+    answer = await submit(middleware, *[f"GET {path}" for path in paths])
+    bad = "app_exception" if moment == "with an exception" else "answered"
+
+    assert answer.status == 200
+    assert answer.bodies == [bad if path == "/bad" else "fine" for path in paths]
+    assert middleware.statistics().running == 0
+
+
+async def test_an_abandoned_generator_with_a_timeout_harms_nobody_else():
+    """
+    The usual way to leak a cancel scope: a timeout in a generator that is not run to its end.
+    """
+    kept = []
+
+    async def numbers():
+        with anyio.move_on_after(0.02):
+            yield 1
+            yield 2
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/bad":
+            generator = numbers()
+            kept.append(generator)
+            await anext(generator)
+            await respond(send, b"answered")
+        else:
+            await anyio.sleep(0.05)
+            await respond(send, b"fine")
+
+    middleware = BatchMiddleware(app, limits=ONE_BY_ONE)
+    answer = await submit(middleware, "GET /a", "GET /bad", "GET /b")
+
+    assert answer.bodies == ["fine", "answered", "fine"]
+
+
+# --- nothing stays
+
+
+def _is_asyncio():
+    return sniffio.current_async_library() == "asyncio"
+
+
+async def test_a_batch_leaves_no_reference_to_its_operations():
+    """
+    What an operation held is free once the batch is answered.
+    """
+
+    class Big:
+        pass
+
+    async def app(scope, receive, send):
+        scope["state"]["big"] = Big()
+        colour.set(Big())
+        if scope["path"] != "/at-once":
+            await anyio.lowlevel.checkpoint()
+        if scope["path"] != "/silent":
+            await respond(send)
+
+    middleware = BatchMiddleware(app)
+    await submit(middleware, "GET /a", "GET /at-once", "GET /silent", "GET /b")
+    await settled()
+    gc.collect()
+
+    assert [each for each in gc.get_objects() if isinstance(each, Big)] == []
+    assert middleware.statistics().held_bytes == 0
