@@ -72,7 +72,6 @@ class TestSyntax:
             b"/* c */{}",
             b'"a\nb"',
             b'"a\tb"',
-            b'"\\x"',
             b'"\\u12"',
             b'"\\u12g4"',
             b'"open',
