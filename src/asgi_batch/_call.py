@@ -12,16 +12,18 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
-from types import coroutine
-from typing import Any, TypeAlias
+from types import CoroutineType, coroutine
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
 from asgi_batch._core.models import CurrentOperation
+from asgi_batch._core.scope import MARKER
 from asgi_batch._subrequest import ABORTED, Subrequest
 from asgi_batch.types import ASGIApp, Scope
 
 Call: TypeAlias = Coroutine[Any, Any, None]
+Caller = TypeVar("Caller")
 
 logger = logging.getLogger("asgi_batch")
 
@@ -38,38 +40,41 @@ def current_operation() -> CurrentOperation | None:
     return _current_operation.get(None)
 
 
-def begin(
-    app: ASGIApp, scope: Scope, subrequest: Subrequest, current: CurrentOperation
-) -> tuple[Call, Any]:
+def begin(app: ASGIApp, scope: Scope, subrequest: Subrequest) -> tuple[Call, Any] | None:
     """
     Call *app* and run it up to its first pause; to be run inside the operation's own context.
 
     Returns:
-        The call and what it paused for, to be handed to `go_on`.
-
-    Raises:
-        StopIteration: The app has returned without pausing at all.
+        The call and what it paused for, to be handed to `go_on`; None where it has returned.
     """
-    _current_operation.set(current)
+    _current_operation.set(scope[MARKER])
     call = app(scope, subrequest.receive, subrequest.send)
-    if not isinstance(call, Coroutine):
+    if type(call) is not CoroutineType and not isinstance(call, Coroutine):
         call = _as_coroutine(call)
-    return call, call.send(None)
+    try:
+        return call, call.send(None)
+    except StopIteration:
+        return None
 
 
 @coroutine
 def go_on(
-    call: Call, paused_for: Any, context: Context, on_pause: Callable[[], None]
+    call: Call,
+    paused_for: Any,
+    context: Context,
+    on_pause: Callable[[Caller], None],
+    caller: Caller,
 ) -> Generator[Any, Any, None]:
     """
     Carry *call* on from where `begin` left it, each of its steps inside *context*.
 
     To the event loop it looks as if the calling task ran the app itself, so that cancel scopes
-    and timeouts work as ever; only the context variables are the operation's own.
+    and timeouts work as ever; only the context variables are the operation's own. *on_pause* is
+    called with *caller* whenever the app waits for something.
     """
     run = context.run
     while True:
-        on_pause()
+        on_pause(caller)
         try:
             answer = yield paused_for
         except GeneratorExit:
@@ -90,9 +95,18 @@ async def _as_coroutine(call: Awaitable[None]) -> None:
     await call
 
 
-def contain(error: BaseException, subrequest: Subrequest, current: CurrentOperation) -> None:
+def contain(
+    error: BaseException, subrequest: Subrequest, batch_id: str, *, may_raise: bool
+) -> None:
     """
     Make *error* the result of the operation that raised it, unless the caller has to obey it.
+
+    Args:
+        error: What came out of the app.
+        subrequest: The operation.
+        batch_id: For the log.
+        may_raise: Whether a cancellation can be the caller's own, and not one that the app
+            brought about in a cancel scope that it has not left.
 
     Raises:
         BaseException: *error* itself, where it is a cancellation of the task that ran the
@@ -100,7 +114,7 @@ def contain(error: BaseException, subrequest: Subrequest, current: CurrentOperat
     """
     if isinstance(error, KeyboardInterrupt):
         raise error
-    if anyio.current_effective_deadline() == -math.inf:
+    if may_raise and anyio.current_effective_deadline() == -math.inf:
         cancelled = anyio.get_cancelled_exc_class()
         if isinstance(error, cancelled):
             raise error
@@ -111,5 +125,5 @@ def contain(error: BaseException, subrequest: Subrequest, current: CurrentOperat
     error_id = secrets.token_hex(6)
     level = logging.DEBUG if subrequest.phase == ABORTED else logging.ERROR
     message = "Operation %d of batch %.8s… raised an exception (error id %s)."
-    logger.log(level, message, current.index, current.batch_id, error_id, exc_info=error)
+    logger.log(level, message, subrequest.operation.index, batch_id, error_id, exc_info=error)
     subrequest.crash(error_id)

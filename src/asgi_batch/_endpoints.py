@@ -14,6 +14,7 @@ from typing import Final
 
 import anyio
 import orjson
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from asgi_batch._core.models import Batch
@@ -120,16 +121,26 @@ class SubmitEndpoint:
         )
         try:
             async with anyio.create_task_group() as tasks:
-                execution.start(tasks)
-                if self._settings.aborts_on_disconnect:
-                    tasks.start_soon(self._abort_on_disconnect, execution)
-                await execution.wait()
-                if not execution.is_aborted:
-                    await self._answer(ledger)
-                    self._watch.cancel()
-                    execution.cut()
+                await self._attend(execution, ledger, tasks)
+        except* RuntimeError:
+            # What apps leave behind in a task comes up when the task ends. It has been logged.
+            if not execution.has_remains:
+                raise
         finally:
             self._engine.gate.held_bytes -= ledger.size
+
+    async def _attend(self, execution: Execution, ledger: Ledger, tasks: TaskGroup) -> None:
+        execution.start(tasks)
+        if self._settings.aborts_on_disconnect:
+            tasks.start_soon(self._abort_on_disconnect, execution)
+        try:
+            await execution.wait()
+            if not execution.is_aborted:
+                await self._answer(ledger)
+        finally:
+            if not execution.is_aborted:
+                self._watch.cancel()
+                execution.close()
 
     async def _abort_on_disconnect(self, execution: Execution) -> None:
         with self._watch:

@@ -23,10 +23,12 @@ from asgi_batch._call import begin, contain, go_on
 from asgi_batch._core.models import Batch, CurrentOperation, Operation, Result
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._ledger import Ledger
-from asgi_batch._subrequest import COMPLETE, Subrequest
+from asgi_batch._subrequest import AnswerBounds, Subrequest
+from asgi_batch._task_guard import TaskGuard, guard_task
+from asgi_batch._worker import Worker
 from asgi_batch.errors import Failure
 from asgi_batch.limits import Gate, Limits
-from asgi_batch.types import ASGIApp
+from asgi_batch.types import ASGIApp, Scope
 
 logger = logging.getLogger("asgi_batch")
 
@@ -51,39 +53,13 @@ class Engine:
         app: What answers the operations.
         limits: Bounds in time and size.
         gate: Bounds what all batches do at a time.
-        exposed: Names of the app's headers that results may show.
+        exposed: Names of the app's headers that results may show, each mapped to itself.
     """
 
     app: ASGIApp
     limits: Limits
     gate: Gate
-    exposed: frozenset[bytes]
-
-
-class _Worker:
-    """
-    A task of a batch, and what it is at.
-    """
-
-    __slots__ = ("deadline", "is_abandoned", "is_spent", "is_tail", "scope", "subrequest")
-
-    def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.subrequest: Subrequest | None = None
-        self.deadline = math.inf
-        # An operation was late: the worker may be stuck in it for good.
-        self.is_abandoned = False
-        # An operation left more behind than its result: the worker must not run another.
-        self.is_spent = False
-        # The operation has answered and goes on, as background tasks do.
-        self.is_tail = False
-
-    @property
-    def is_busy(self) -> bool:
-        """
-        Whether it is at an operation that has not answered in full.
-        """
-        return self.subrequest is not None and self.subrequest.phase != COMPLETE
+    exposed: dict[bytes, bytes]
 
 
 class Execution:
@@ -112,6 +88,9 @@ class Execution:
         self._engine = engine
         self._limits = engine.limits
         self._gate = engine.gate
+        self._bounds = AnswerBounds(
+            engine.exposed, engine.limits.max_result_bytes, engine.limits.max_messages
+        )
         self._operations = batch.operations
         self._batch_id = batch_id
         self._template = template
@@ -122,11 +101,13 @@ class Execution:
         self._shortest = min(map(self._timeout_of, batch.operations))
         self._batch_deadline = math.inf
         self._last_breath = 0.0
-        self._workers: set[_Worker] = set()
+        self._workers: set[Worker] = set()
         self._fronts = 0
         self._finished = anyio.Event()
-        self._left: anyio.Event | None = None
+        self._is_over = False
+        self._left = anyio.Event()
         self.is_aborted = False
+        self.has_remains = False
 
     def start(self, tasks: TaskGroup) -> None:
         """
@@ -153,27 +134,32 @@ class Execution:
         """
         Stop, because nobody waits for the answer: start nothing more, and end what is running.
         """
-        self.is_aborted = True
+        self.is_aborted = self._is_over = True
+        self._next = self._total
+        self._finished.set()
+        for worker in self._workers:
+            if worker.subrequest is None:
+                worker.scope.cancel()
+            else:
+                worker.subrequest.abort()
+        with anyio.move_on_after(_ABORT_GRACE if self._workers else 0):
+            await self._left.wait()
+        self.close()
+
+    def close(self) -> None:
+        """
+        Cancel what goes on although nothing is waited for any more.
+
+        These are operations whose answer has been given up, and workers that stand in line for
+        one. Operations that have answered are left alone: what they still do is background tasks.
+        """
+        self._is_over = True
         self._next = self._total
         for worker in self._workers:
-            if worker.subrequest is not None:
-                worker.subrequest.abort()
-        self._finished.set()
-        if self._workers:
-            self._left = anyio.Event()
-            with anyio.move_on_after(_ABORT_GRACE):
-                await self._left.wait()
-        self.cut()
-
-    def cut(self) -> None:
-        """
-        Cancel the operations that go on although their answer has been given up.
-
-        Those that have answered are left alone: what they still do are background tasks.
-        """
-        for worker in self._workers:
-            if worker.is_busy:
+            if worker.subrequest is None or worker.is_busy:
                 worker.scope.cancel()
+        if not self._workers:
+            self._left.set()
 
     def _timeout_of(self, operation: Operation) -> float:
         return operation.timeout or self._limits.operation_timeout
@@ -207,7 +193,7 @@ class Execution:
             if worker.is_busy and (is_over or worker.deadline <= now):
                 self._give_up(worker, failure)
 
-    def _give_up(self, worker: _Worker, failure: Failure) -> None:
+    def _give_up(self, worker: Worker, failure: Failure) -> None:
         if worker.is_abandoned or worker.subrequest is None:
             return
         worker.is_abandoned = worker.is_spent = True
@@ -225,32 +211,53 @@ class Execution:
         return max(due - now, _TICK)
 
     async def _work(self) -> None:
-        worker = _Worker()
+        worker = Worker()
         self._workers.add(worker)
         try:
             with worker.scope:
+                guard = guard_task()
                 while self._next < self._total and not worker.is_spent:
                     await self._gate.acquire(worker)
                     try:
-                        await self._run_operations(worker)
+                        await self._run_operations(worker, guard)
                     finally:
                         self._gate.release(worker)
+                if guard.has_remains():
+                    await self._park(worker, guard)
         except RuntimeError:
             logger.exception("An operation left a cancel scope open in the task that ran it.")
         finally:
             self._dismiss(worker)
         self._grow()
 
-    def _dismiss(self, worker: _Worker) -> None:
+    def _dismiss(self, worker: Worker) -> None:
+        if worker not in self._workers:
+            return
         self._workers.discard(worker)
         self._fronts -= not worker.is_tail
         self._gate.abandoned -= worker.is_abandoned
-        if self._left is not None and not self._workers:
+        if self._is_over and not self._workers:
             self._left.set()
 
-    async def _run_operations(self, worker: _Worker) -> None:
-        gate = self._gate
-        while self._next < self._total and not worker.is_spent and not gate.waiting:
+    async def _park(self, worker: Worker, guard: TaskGuard) -> None:
+        """
+        Keep a task that cannot end without an error out of the way until the batch is over.
+        """
+        self.has_remains = True
+        self._dismiss(worker)
+        self._grow()
+        while not self._left.is_set():
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._left.wait()
+            except anyio.get_cancelled_exc_class():
+                guard.absorb()
+
+    async def _run_operations(self, worker: Worker, guard: TaskGuard) -> None:
+        """
+        Run operations until none is left, another batch waits, or *worker* is spent.
+        """
+        while self._next < self._total and not worker.is_spent:
             now = monotonic()
             if now - self._last_breath > _TIME_SLICE:
                 await checkpoint()
@@ -258,44 +265,55 @@ class Execution:
                 continue
             operation = self._operations[self._next]
             self._next += 1
-            worker.deadline = now + self._timeout_of(operation)
-            await self._run(operation, worker)
-            if worker.is_tail and not self._returns_to_front(worker):
-                return
+            worker.deadline = now + (operation.timeout or self._limits.operation_timeout)
+            subrequest = worker.subrequest = Subrequest(operation, self._settle, self._bounds)
+            context = self._context.copy()
+            try:
+                paused = context.run(
+                    begin, self._engine.app, self._scope_for(operation), subrequest
+                )
+                if paused is not None:
+                    await go_on(*paused, context, self._on_pause, worker)
+                    self._stop_if_cancelled(worker, guard)
+            except BaseException as error:
+                worker.is_spent = True
+                self._stop_if_cancelled(worker, guard)
+                contain(error, subrequest, self._batch_id, may_raise=guard.is_in_scope())
+            else:
+                subrequest.finish()
+            if worker.is_tail:
+                self._return_to_front(worker)
+            if not guard.is_clean():
+                worker.is_spent = True
+            if self._gate.waiting:
+                break
+        worker.subrequest = None
 
-    async def _run(self, operation: Operation, worker: _Worker) -> None:
-        limits = self._limits
-        subrequest = worker.subrequest = Subrequest(
-            operation,
-            self._settle,
-            self._engine.exposed,
-            limits.max_result_bytes,
-            limits.max_messages,
-        )
+    def _stop_if_cancelled(self, worker: Worker, guard: TaskGuard) -> None:
+        # The batch request itself is being cancelled. An operation that takes no notice of that
+        # must not be followed by another.
+        if (
+            anyio.current_effective_deadline() == -math.inf
+            and guard.is_in_scope()
+            and not worker.scope.cancel_called
+        ):
+            self._next = self._total
+
+    def _scope_for(self, operation: Operation) -> Scope:
         current = CurrentOperation(
             self._batch_id, operation.id, operation.index, self._total, 1, False
         )
-        scope = self._template.scope_for(operation, current)
-        context = self._context.copy()
-        try:
-            call, pause = context.run(begin, self._engine.app, scope, subrequest, current)
-            await go_on(call, pause, context, lambda: self._on_pause(worker))
-        except StopIteration:
-            subrequest.finish()
-        except BaseException as error:
-            worker.is_spent = True
-            contain(error, subrequest, current)
-        else:
-            subrequest.finish()
+        return self._template.scope_for(operation, current)
 
-    def _on_pause(self, worker: _Worker) -> None:
+    def _on_pause(self, worker: Worker) -> None:
         if not worker.is_tail and not worker.is_busy:
             worker.is_tail = True
             self._fronts -= 1
         self._grow()
 
-    def _returns_to_front(self, worker: _Worker) -> bool:
-        worker.is_spent = self._fronts >= self._limits.concurrency
-        worker.is_tail = worker.is_spent
-        self._fronts += not worker.is_spent
-        return not worker.is_spent
+    def _return_to_front(self, worker: Worker) -> None:
+        if self._fronts < self._limits.concurrency:
+            worker.is_tail = False
+            self._fronts += 1
+        else:
+            worker.is_spent = True

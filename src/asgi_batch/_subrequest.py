@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import anyio
+import msgspec
 from anyio.lowlevel import checkpoint
 
 from asgi_batch._core.headers import exposed_headers
+from asgi_batch._core.media_types import ENDLESS, kind_of
 from asgi_batch._core.models import Operation, Result
 from asgi_batch.errors import Failure, OperationAborted
 from asgi_batch.types import Message
@@ -23,7 +25,6 @@ Settle: TypeAlias = Callable[[Result], None]
 
 logger = logging.getLogger("asgi_batch")
 
-_ENDLESS: Final = (b"text/event-stream", b"multipart/x-mixed-replace")
 _WITHOUT_BODY: Final = (204, 304)
 
 # How far an answer is; it only ever goes up. Plain numbers, because they are looked at in every
@@ -34,6 +35,21 @@ COMPLETE: Final = 2
 ABORTED: Final = 3
 
 
+class AnswerBounds(msgspec.Struct, frozen=True):
+    """
+    What is taken of an answer.
+
+    Args:
+        exposed: Names of the headers that a result shows, each mapped to itself.
+        max_bytes: Size of the body.
+        max_messages: Body messages.
+    """
+
+    exposed: dict[bytes, bytes]
+    max_bytes: int
+    max_messages: int
+
+
 class Subrequest:
     """
     The server's side of one ASGI call.
@@ -41,19 +57,15 @@ class Subrequest:
     Args:
         operation: What is asked of the app.
         settle: Told the result, once, as soon as it is known.
-        exposed: Names of the app's headers that the result may show.
-        max_bytes: Size of the answer's body.
-        max_messages: Body messages in the answer.
+        bounds: What is taken of the app's answer.
     """
 
     __slots__ = (
         "_body",
+        "_bounds",
         "_ended",
-        "_exposed",
         "_headers",
         "_is_read",
-        "_max_bytes",
-        "_max_messages",
         "_messages",
         "_settle",
         "_status",
@@ -61,24 +73,13 @@ class Subrequest:
         "phase",
     )
 
-    def __init__(
-        self,
-        operation: Operation,
-        settle: Settle,
-        exposed: frozenset[bytes],
-        max_bytes: int,
-        max_messages: int,
-    ) -> None:
+    def __init__(self, operation: Operation, settle: Settle, bounds: AnswerBounds) -> None:
         self.operation = operation
         self.phase: int = WAITING
         self._settle = settle
-        self._exposed = exposed
-        self._max_bytes = max_bytes
-        self._max_messages = max_messages
+        self._bounds = bounds
         self._is_read = False
         self._ended: anyio.Event | None = None
-        self._status = 0
-        self._headers: dict[bytes, bytes] = {}
         self._body: bytearray | None = None
         self._messages = 0
 
@@ -161,10 +162,9 @@ class Subrequest:
         status = message["status"]
         if not (isinstance(status, int) and 100 <= status <= 599):
             raise ValueError("status must be an int from 100 to 599")
-        self._status = int(status)
-        self._headers = exposed_headers(message.get("headers", ()), self._exposed)
-        media_type = self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media_type in _ENDLESS:
+        self._status: int = status
+        self._headers = exposed_headers(message.get("headers", ()), self._bounds.exposed)
+        if kind_of(self._headers.get(b"content-type", b"")) == ENDLESS:
             raise self._fail(Failure.STREAMING_NOT_SUPPORTED)
         self.phase = STARTED
         return False
@@ -179,13 +179,13 @@ class Subrequest:
         size = len(body) + (len(self._body) if self._body is not None else 0)
         if self._has_no_body():
             body, size = b"", 0
-        if size > self._max_bytes:
+        if size > self._bounds.max_bytes:
             raise self._fail(Failure.RESPONSE_TOO_LARGE)
         if not more_body:
             self._complete(body if self._body is None else bytes(self._body + body))
             return False
         self._messages += 1
-        if self._messages >= self._max_messages:
+        if self._messages >= self._bounds.max_messages:
             raise self._fail(Failure.RESPONSE_TOO_LARGE)
         if self._body is None:
             self._body = bytearray()

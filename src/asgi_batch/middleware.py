@@ -86,7 +86,7 @@ class BatchMiddleware:
                 app=app,
                 limits=limits,
                 gate=self._gate,
-                exposed=frozenset(name.encode() for name in exposed),
+                exposed={name.encode(): name.encode() for name in exposed},
             ),
             rules=_rules(
                 limits,

@@ -175,10 +175,14 @@ def inherited_headers(outer: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
 
 
 def exposed_headers(
-    headers: Iterable[tuple[bytes, bytes]], exposed: frozenset[bytes]
+    headers: Iterable[tuple[bytes, bytes]], exposed: Mapping[bytes, bytes]
 ) -> dict[bytes, bytes]:
     """
-    The app's *headers* that are named in *exposed*; repeated ones joined by a comma (RFC 9110 5.3).
+    The app's *headers* that a result shows; repeated ones joined by a comma (RFC 9110 5.3).
+
+    Args:
+        headers: As the app sent them.
+        exposed: Lower-case names to show, each mapped to itself.
 
     Raises:
         TypeError: A name or a value is not bytes, which ASGI asks for.
@@ -188,6 +192,7 @@ def exposed_headers(
     for name, value in headers:
         if not isinstance(value, bytes):
             raise TypeError("a header value must be bytes")
-        if (lower := bytes.lower(name)) in exposed:
-            shown[lower] = shown[lower] + b", " + value if lower in shown else value
+        key = exposed.get(name) or exposed.get(bytes.lower(name))
+        if key is not None:
+            shown[key] = shown[key] + b", " + value if key in shown else value
     return shown

@@ -9,16 +9,18 @@ layer might normalise into another path (RELIABILITY T10, T11, T17).
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from asgi_batch._core.rules import Rules
 
+#: A decoded path, the same path as written, and the query as written.
+Target: TypeAlias = tuple[str, bytes, bytes]
+
 # A target without percent signs whose segments start with a letter, digit, "_", "~" or "-" breaks
 # no rule below but those on length, and nearly every target is of this kind.
 _PLAIN_TARGET: Final = re.compile(
-    r"(/(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/?)?)"
-    r"(?:\?([A-Za-z0-9_.~=&+,:/-]*))?"
+    r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*+)++/?+(?:\?[A-Za-z0-9_.~=&+,:/-]*+)?+"
 ).fullmatch
 
 # RFC 3986 section 3.3 pchar without ";", and section 3.4 for the query, where browsers also leave
@@ -27,16 +29,6 @@ _PATH_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,=:@/;%]*").fullma
 _QUERY_CHARACTERS: Final = re.compile(r"[!-~]*").fullmatch
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
-
-
-class Target(NamedTuple):
-    """
-    A request target, split and decoded.
-    """
-
-    path: str
-    raw_path: bytes
-    query_string: bytes
 
 
 class TargetError(Exception):
@@ -57,22 +49,20 @@ def parse_target(target: str, rules: Rules) -> Target:
     Raises:
         TargetError: ``invalid_path``, ``invalid_query`` or ``nested_batch``.
     """
-    if (plain := _PLAIN_TARGET(target)) is not None:
-        path, query = plain.groups("")
-        raw_path = path
+    raw_path, _, query = target.partition("?")
+    if _PLAIN_TARGET(target) is not None:
+        path = raw_path
     else:
-        raw_path, _, query = target.partition("?")
         path = _decode_path(raw_path, rules)
         _check_query(query)
     if len(raw_path) > rules.max_path_bytes:
         raise TargetError("invalid_path", f"The path is longer than {rules.max_path_bytes} bytes.")
     if len(query) > rules.max_query_bytes:
-        raise TargetError(
-            "invalid_query", f"The query is longer than {rules.max_query_bytes} bytes."
-        )
+        detail = f"The query is longer than {rules.max_query_bytes} bytes."
+        raise TargetError("invalid_query", detail)
     if path.startswith(rules.batch_path) and _is_batch_path(path, rules.batch_path):
         raise TargetError("nested_batch", "An operation cannot address the batch endpoint itself.")
-    return Target(path, raw_path.encode(), query.encode())
+    return path, raw_path.encode(), query.encode()
 
 
 def _is_batch_path(path: str, batch_path: str) -> bool:

@@ -7,7 +7,7 @@ middleware established about the same caller (RELIABILITY §4).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -48,22 +48,21 @@ class ScopeTemplate:
         forward: Further keys of *outer* that operations get to see.
     """
 
-    __slots__ = ("_common", "_extensions", "_headers", "_prefix", "_raw_prefix", "_state")
+    __slots__ = ("_common", "_headers", "_prefix", "_raw_prefix", "_state", "_tls")
 
     def __init__(self, outer: Scope, forward: Iterable[str] = ()) -> None:
         self._prefix = _path_prefix(outer)
         self._raw_prefix = quote(self._prefix).encode()
         self._headers = inherited_headers(outer["headers"])
         self._state = _shared_state(outer.get("state"))
-        extensions = outer.get("extensions") or {}
-        self._extensions = {"tls": extensions["tls"]} if "tls" in extensions else {}
+        self._tls = _frozen((outer.get("extensions") or {}).get("tls"))
         self._common: dict[str, Any] = {
             "type": "http",
             "http_version": "1.1",
             "root_path": outer.get("root_path", ""),
             "scheme": outer.get("scheme", "http"),
-            "server": outer.get("server"),
-            "client": outer.get("client"),
+            "server": _address(outer.get("server")),
+            "client": _address(outer.get("client")),
         }
         for key in (*_FORWARDED_KEYS, *forward):
             if key in outer:
@@ -78,20 +77,29 @@ class ScopeTemplate:
             headers += operation.headers
         else:
             headers = [*self._headers, *operation.headers]
-        scope = {
-            **self._common,
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "method": operation.method,
-            "path": self._prefix + operation.path,
-            "raw_path": self._raw_prefix + operation.raw_path,
-            "query_string": operation.query_string,
-            "headers": headers,
-            "extensions": self._extensions.copy(),
-            MARKER: current,
-        }
+        scope = self._common.copy()
+        scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
+        scope["method"] = operation.method
+        scope["path"] = self._prefix + operation.path
+        scope["raw_path"] = self._raw_prefix + operation.raw_path
+        scope["query_string"] = operation.query_string
+        scope["headers"] = headers
+        scope["extensions"] = {} if self._tls is None else {"tls": self._tls.copy()}
+        scope[MARKER] = current
         if self._state is not None:
             scope["state"] = self._state.copy()
         return scope
+
+
+def _address(pair: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    # Some servers give a list, which one operation could change for all.
+    return None if pair is None else tuple(pair)
+
+
+def _frozen(tls: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if tls is None:
+        return None
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in tls.items()}
 
 
 def _shared_state(state: Mapping[str, Any] | None) -> dict[str, Any] | None:

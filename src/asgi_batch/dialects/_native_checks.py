@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Collection
 from typing import Final
 
@@ -63,27 +62,28 @@ class OperationChecks:
             InvalidJSON: The timeout is a number that no float can hold.
         """
         problems = len(self.problems)
-        name = self._read_id(index, wire.id)
+        name = str(index) if wire.id is UNSET else wire.id
+        if self._indexes.setdefault(name, index) != index or not _is_id(name):
+            name = self._reject_id(index, name)
         method = wire.method
         if method not in _METHODS and "method" not in faulty:
             self._note(index, name, "method", "method_not_allowed", _method_detail(method))
         target = self._read_path(index, name, wire.path, faulty)
-        custom = wire.headers
-        if isinstance(custom, UnsetType):
-            headers, replaces = NO_HEADERS, NO_NAMES
-        else:
-            headers, replaces = self._read_headers(index, name, custom)
-        if isinstance(wire.timeout, UnsetType):
-            timeout = None
-        else:
+        headers, replaces = NO_HEADERS, NO_NAMES
+        if wire.headers is not UNSET:
+            headers, replaces = self._read_headers(index, name, wire.headers)
+        timeout = None
+        if wire.timeout is not UNSET:
             timeout = self._read_timeout(index, name, wire.timeout)
         body: bytes | Raw = b""
         if wire.body is not UNSET or wire.bodyEncoding is not UNSET:
-            body, media_type = self._read_body(index, name, wire, faulty)
-            headers = _framed(headers, media_type, len(body), has_type=b"content-type" in replaces)
+            body, media_type = self._read_body(index, name, wire)
+            size = (b"content-length", b"%d" % len(body))
+            has_type = b"content-type" in replaces
+            headers = (*headers, size) if has_type else (*headers, media_type, size)
         elif method in _EXPECT_CONTENT:
             headers += _NO_CONTENT
-        if len(self.problems) > problems or target is None or isinstance(method, UnsetType):
+        if len(self.problems) > problems or target is None or method is UNSET:
             return None
         return Operation(index, name, method, *target, headers, replaces, body, timeout)
 
@@ -93,22 +93,20 @@ class OperationChecks:
             Problem(code=code, detail=detail, pointer=pointer, index=index, id=name)
         )
 
-    def _read_id(self, index: int, given: str | UnsetType) -> str:
-        name = str(index) if isinstance(given, UnsetType) else given
-        first = self._indexes.setdefault(name, index)
-        if first != index:
-            detail = f"The id is already that of operation {first}; ids must be unique."
-            self._note(index, name, "id", "duplicate_id", detail)
-        elif not (0 < len(name) <= _MAX_ID and name.isprintable()):
-            detail = f"An id must have 1 to {_MAX_ID} printable characters."
+    def _reject_id(self, index: int, name: str) -> str:
+        if not _is_id(name):
             name = str(index)
+            detail = f"An id must have 1 to {_MAX_ID} printable characters."
             self._note(index, name, "id", "invalid_operation", detail)
+        else:
+            detail = f"Operation {self._indexes[name]} has this id already; ids must be unique."
+            self._note(index, name, "id", "duplicate_id", detail)
         return name
 
     def _read_path(
         self, index: int, name: str, given: str | UnsetType, faulty: Collection[str]
     ) -> Target | None:
-        if isinstance(given, UnsetType):
+        if given is UNSET:
             if "path" not in faulty:
                 self._note(index, name, "path", "invalid_operation", "path is required.")
             return None
@@ -145,63 +143,59 @@ class OperationChecks:
         return None
 
     def _read_body(
-        self, index: int, name: str, wire: WireOperation, faulty: Collection[str]
+        self, index: int, name: str, wire: WireOperation
     ) -> tuple[bytes | Raw, tuple[bytes, bytes]]:
-        encoding = "json" if isinstance(wire.bodyEncoding, UnsetType) else wire.bodyEncoding
+        encoding = "json" if wire.bodyEncoding is UNSET else wire.bodyEncoding
         media_type = _MEDIA_TYPES.get(encoding)
         if media_type is None:
+            media_type = _MEDIA_TYPES["json"]
             detail = "bodyEncoding must be json, text or base64."
             self._note(index, name, "bodyEncoding", "invalid_operation", detail)
-        if isinstance(wire.body, UnsetType):
+        body: bytes | Raw = b""
+        if wire.body is UNSET:
             detail = "bodyEncoding says how body is written, and there is no body."
             self._note(index, name, "bodyEncoding", "invalid_operation", detail)
-            return b"", _MEDIA_TYPES["json"]
-        if media_type is None:
-            return b"", _MEDIA_TYPES["json"]
-        body = self._decode_body(index, name, wire.body, encoding)
+        elif encoding == "json":
+            body = wire.body
+            # Each level takes two bytes, so that small bodies need not be looked at.
+            if len(body) > 2 * self._rules.max_json_depth:
+                self._check_depth(index, body)
+        elif encoding in _MEDIA_TYPES:
+            body = self._decode_text(index, name, wire.body, encoding)
         if len(body) > self._rules.max_operation_bytes:
-            detail = (
-                f"The body has {len(body)} bytes; an operation may send"
-                f" {self._rules.max_operation_bytes}."
-            )
+            limit = self._rules.max_operation_bytes
+            detail = f"The body has {len(body)} bytes; an operation may send {limit}."
             self._note(index, name, "body", "operation_too_large", detail)
         return body, media_type
 
-    def _decode_body(self, index: int, name: str, given: Raw, encoding: str) -> bytes | Raw:
-        if encoding == "json":
-            self._check_depth(index, given)
-            return given
+    def _decode_text(self, index: int, name: str, given: Raw, encoding: str) -> bytes:
         try:
             text = _decode_string(given)
             return text.encode() if encoding == "text" else b64decode(text, validate=True)
         except msgspec.DecodeError:
             detail = f"With bodyEncoding {encoding}, body must be a string."
-        except (Base64Error, ValueError):
+        except ValueError:
             detail = "body is not base64 (RFC 4648 section 4, with padding)."
         self._note(index, name, "body", "invalid_operation", detail)
         return b""
 
     def _check_depth(self, index: int, body: Raw) -> None:
         limit = self._rules.max_json_depth
-        content = bytes(body)
-        if content.count(b"[") + content.count(b"{") > limit and depth(content) > limit:
+        if depth(bytes(body)) > limit:
             raise JSONTooDeep(
                 f"The body of operation {index} nests more than {limit} arrays and objects."
             )
 
 
+def _is_id(name: str) -> bool:
+    return 0 < len(name) <= _MAX_ID and name.isprintable()
+
+
 def _method_detail(method: str | UnsetType) -> str:
     allowed = ", ".join(METHODS)
-    if isinstance(method, UnsetType):
+    if method is UNSET:
         return f"method is required; it must be one of {allowed}."
     return f"method must be one of {allowed}, in capitals."
-
-
-def _framed(
-    headers: HeaderPairs, media_type: tuple[bytes, bytes], length: int, *, has_type: bool
-) -> HeaderPairs:
-    size = (b"content-length", b"%d" % length)
-    return (*headers, size) if has_type else (*headers, media_type, size)
 
 
 def _escape(name: str) -> str:

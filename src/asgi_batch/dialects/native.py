@@ -8,12 +8,12 @@ The contract itself is written down in docs/reference.md.
 from __future__ import annotations
 
 from base64 import b64encode
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
+from asgi_batch._core.media_types import JSON, OTHER, PLAIN_JSON, TEXT, kind_of
 from asgi_batch._core.models import Batch, Result, Summary
 from asgi_batch._core.rules import Rules
 from asgi_batch.dialects._native_checks import OperationChecks
@@ -68,21 +68,25 @@ def encode_result(result: Result) -> bytes:
     """
     The JSON object that tells a client how one operation ended.
     """
-    head = b'{"id":%b,"status":%d' % (_encode(result.operation.id), result.status)
+    name = _encode(result.operation.id)
+    headers, body, status = result.headers, result.body, result.status
+    kind = kind_of(headers.get(b"content-type", b""))
+    if kind == PLAIN_JSON and len(headers) == 1 and body and _is_valid_json(body):
+        member = b"result" if status < 400 else b"error"
+        return b'{"id":%b,"status":%d,"%b":%b}' % (name, status, member, body)
+    head = b'{"id":%b,"status":%d' % (name, status)
     if result.failure is not None:
         return b'%b,"error":%b,"source":"batch"}' % (head, _failure(result))
-    content_type = result.headers.get(b"content-type", b"")
-    member = b"result" if result.status < 400 else b"error"
-    embedded, encoding = _embed(result.body, content_type, b"content-encoding" in result.headers)
-    if embedded:
-        head = b'%b,"%b":%b' % (head, member, embedded)
+    value, encoding = _embed(body, kind, b"content-encoding" in headers)
+    if value:
+        head += (b',"result":' if status < 400 else b',"error":') + value
     if encoding:
         head = b'%b,"encoding":"%b"' % (head, encoding)
-    hides_type = not encoding and _is_plain_json(content_type)
-    if len(result.headers) > hides_type:
+    hides_type = kind == PLAIN_JSON and not encoding
+    if len(headers) > hides_type:
         shown = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in result.headers.items()
+            name.decode(): text.decode("latin-1")
+            for name, text in headers.items()
             if not (hides_type and name == b"content-type")
         }
         head = b'%b,"headers":%b' % (head, _encode(shown))
@@ -106,7 +110,7 @@ def _failure(result: Result) -> bytes:
     return _encode(error)
 
 
-def _embed(body: bytes, content_type: bytes, is_encoded: bool) -> tuple[bytes, bytes]:
+def _embed(body: bytes, kind: int, is_encoded: bool) -> tuple[bytes, bytes]:
     """
     *body* as a JSON value, and the name of its encoding where a reader must know it.
 
@@ -119,11 +123,15 @@ def _embed(body: bytes, content_type: bytes, is_encoded: bool) -> tuple[bytes, b
     """
     if not body:
         return b"", b""
-    is_json = _is_json(content_type) and not is_encoded
-    if is_json and _is_valid_json(body):
-        return body, b""
-    if (is_json or (_is_text(content_type) and not is_encoded)) and is_utf8(body):
-        return _encode(body.decode()), b"text" if is_json else b""
+    if is_encoded:
+        kind = OTHER
+    if kind in (PLAIN_JSON, JSON):
+        if _is_valid_json(body):
+            return body, b""
+        if is_utf8(body):
+            return _encode(body.decode()), b"text"
+    elif kind == TEXT and is_utf8(body):
+        return _encode(body.decode()), b""
     return _encode(b64encode(body).decode()), b"base64"
 
 
@@ -133,29 +141,3 @@ def _is_valid_json(body: bytes) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return is_utf8(body)
-
-
-@lru_cache(maxsize=256)
-def _is_plain_json(content_type: bytes) -> bool:
-    return _media_type(content_type) == b"application/json"
-
-
-@lru_cache(maxsize=256)
-def _is_json(content_type: bytes) -> bool:
-    media_type = _media_type(content_type)
-    return media_type == b"application/json" or media_type.endswith(b"+json")
-
-
-@lru_cache(maxsize=256)
-def _is_text(content_type: bytes) -> bool:
-    media_type = _media_type(content_type)
-    _, _, charset = content_type.lower().partition(b"charset=")
-    return (
-        media_type.startswith(b"text/")
-        or media_type.endswith((b"/xml", b"+xml"))
-        or media_type in (b"application/javascript", b"application/x-www-form-urlencoded")
-    ) and charset.partition(b";")[0].strip(b' "') in (b"", b"utf-8", b"us-ascii")
-
-
-def _media_type(content_type: bytes) -> bytes:
-    return content_type.partition(b";")[0].strip().lower()
