@@ -1,0 +1,152 @@
+"""
+`Limits`: what each number may be, and what a wrong one is told.
+"""
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from asgi_batch import ConfigurationError, Limits
+
+NAMES = [field.name for field in fields(Limits)]
+SECONDS = ["operation_timeout", "batch_timeout", "body_timeout"]
+COUNTS = [name for name in NAMES if name not in SECONDS]
+
+
+def the_error(**numbers):
+    with pytest.raises(ConfigurationError) as error:
+        Limits(**numbers)
+    return str(error.value)
+
+
+def test_defaults():
+    """
+    The defaults are part of the contract.
+    """
+    defaults = {field.name: field.default for field in fields(Limits)}
+
+    assert defaults == {
+        "max_operations": 1000,
+        "sync_operations": 100,
+        "concurrency": 10,
+        "total_concurrency": 40,
+        "max_body_bytes": 10 * 1024 * 1024,
+        "max_operation_bytes": 1024 * 1024,
+        "max_result_bytes": 1024 * 1024,
+        "max_response_bytes": 64 * 1024 * 1024,
+        "max_held_bytes": 256 * 1024 * 1024,
+        "max_messages": 100_000,
+        "max_abandoned": 16,
+        "max_path_bytes": 2048,
+        "max_query_bytes": 8192,
+        "max_headers": 64,
+        "max_header_bytes": 8192,
+        "max_json_depth": 128,
+        "max_problems": 100,
+        "operation_timeout": 30.0,
+        "batch_timeout": 60.0,
+        "body_timeout": 30.0,
+    }
+
+
+def test_every_limit_is_described():
+    """
+    A number without its reason is of no use to whoever has to change it.
+    """
+    for name in NAMES:
+        assert f"        {name}: " in Limits.__doc__
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_number_must_be_above_zero(name, value):
+    """
+    Nothing can be switched off by a zero.
+    """
+    assert the_error(**{name: value}) == f"Limits({name}={value}): write a finite number above 0."
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("value", [1.0, "10", None, True, [1], float("inf")])
+def test_a_count_must_be_whole(name, value):
+    """
+    The sentence names the argument and says what to write.
+    """
+    assert the_error(**{name: value}) == f"Limits({name}={value!r}): write a whole number above 0."
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", ["10", None, True, [1]])
+def test_a_time_must_be_a_number(name, value):
+    """
+    Seconds may have a fraction.
+    """
+    assert the_error(**{name: value}) == (
+        f"Limits({name}={value!r}): write a number of seconds above 0."
+    )
+    assert getattr(Limits(**{name: 0.5}), name) == 0.5
+    assert getattr(Limits(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 0.0, -0.5])
+def test_a_time_must_be_finite(name, value):
+    """
+    Waiting for ever is not a setting.
+    """
+    assert the_error(**{name: value}) == (
+        f"Limits({name}={value!r}): write a finite number above 0."
+    )
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_a_time_that_no_clock_can_hold(name):
+    """
+    A number beyond all floats is told like any other wrong one.
+    """
+    assert "write a finite number above 0" in the_error(**{name: 10**400})
+
+
+def test_a_count_may_be_as_large_as_one_likes():
+    """
+    There is no largest whole number.
+    """
+    assert Limits(max_body_bytes=10**400).max_body_bytes == 10**400
+
+
+def test_counts_that_must_fit_together():
+    """
+    A part is at most its whole; the same is fine.
+    """
+    assert the_error(max_operations=10, sync_operations=11) == (
+        "Limits(sync_operations=11, max_operations=10):"
+        " write a sync_operations of at most max_operations."
+    )
+    assert the_error(total_concurrency=4, concurrency=5) == (
+        "Limits(concurrency=5, total_concurrency=4):"
+        " write a concurrency of at most total_concurrency."
+    )
+    assert Limits(max_operations=10, sync_operations=10).sync_operations == 10
+    assert Limits(total_concurrency=5, concurrency=5).concurrency == 5
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in COUNTS if name not in ("max_operations", "total_concurrency")]
+)
+def test_one_is_enough(name):
+    """
+    The smallest number of each.
+    """
+    assert getattr(Limits(**{name: 1}), name) == 1
+
+
+def test_limits_are_settings_not_state():
+    """
+    Nobody changes a limit under a running batch, and nobody mistakes one number for another.
+    """
+    with pytest.raises(FrozenInstanceError):
+        Limits().concurrency = 20
+    with pytest.raises(TypeError):
+        Limits(1000)
+    with pytest.raises(TypeError, match="max_operation"):
+        Limits(max_operation=1)
