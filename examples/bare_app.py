@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from http import HTTPStatus
+from itertools import count
 from typing import Any, NamedTuple
 
 import uvicorn
@@ -18,6 +19,7 @@ from asgi_batch.types import Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 users = {1: "Ada", 2: "Grace", 3: "Edsger"}
+new_ids = count(4)
 user_path = re.compile(r"/users/(\d+)").fullmatch
 
 
@@ -80,7 +82,7 @@ def answer(method: str, path: str, body: bytes) -> Answer:
             raise RuntimeError("This endpoint always crashes.")
         case "POST", "/users":
             name = name_in(body)
-            user_id = max(users, default=0) + 1
+            user_id = next(new_ids)
             users[user_id] = name
             location = f"/users/{user_id}".encode()
             return Answer(201, {"id": user_id, "name": name}, ((b"location", location),))

@@ -7,6 +7,7 @@ Run it with ``uvicorn examples.django_app:app`` or ``python examples/django_app.
 import json
 import os
 from http import HTTPStatus
+from itertools import count
 
 import uvicorn
 from django.conf import settings
@@ -20,6 +21,7 @@ from asgi_batch import BatchMiddleware
 settings.configure(ALLOWED_HOSTS=["localhost", "127.0.0.1"], ROOT_URLCONF=__name__)
 
 users = {1: "Ada", 2: "Grace", 3: "Edsger"}
+new_ids = count(4)
 
 
 class InvalidUser(Exception):
@@ -63,7 +65,7 @@ class JSONView(View):
 class UsersView(JSONView):
     def post(self, request: HttpRequest) -> HttpResponse:
         name = read_name(request)
-        user_id = max(users, default=0) + 1
+        user_id = next(new_ids)
         users[user_id] = name
         location = {"location": f"/users/{user_id}"}
         return JsonResponse({"id": user_id, "name": name}, status=201, headers=location)

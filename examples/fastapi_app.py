@@ -6,6 +6,7 @@ Run it with ``uvicorn examples.fastapi_app:app`` or ``python examples/fastapi_ap
 
 import os
 from http import HTTPStatus
+from itertools import count
 from typing import Annotated
 
 import uvicorn
@@ -17,6 +18,7 @@ from pydantic import BaseModel, Field
 from asgi_batch import BatchMiddleware
 
 users = {1: "Ada", 2: "Grace", 3: "Edsger"}
+new_ids = count(4)
 fastapi_app = FastAPI(title="Users")
 
 
@@ -24,8 +26,9 @@ class NewUser(BaseModel):
     name: Annotated[str, Field(min_length=1)]
 
 
-class User(NewUser):
+class User(BaseModel):
     id: int
+    name: str
 
 
 async def known_id(user_id: int) -> int:
@@ -49,7 +52,7 @@ async def crash() -> None:
 
 @fastapi_app.post("/users", status_code=201)
 async def create_user(user: NewUser, response: Response) -> User:
-    user_id = max(users, default=0) + 1
+    user_id = next(new_ids)
     users[user_id] = user.name
     response.headers["location"] = f"/users/{user_id}"
     return User(id=user_id, name=user.name)

@@ -6,6 +6,7 @@ Run it with ``uvicorn examples.litestar_app:app`` or ``python examples/litestar_
 
 import os
 from http import HTTPStatus
+from itertools import count
 from typing import Annotated
 
 import msgspec
@@ -16,6 +17,7 @@ from litestar.exceptions import HTTPException, NotFoundException
 from asgi_batch import BatchMiddleware
 
 users = {1: "Ada", 2: "Grace", 3: "Edsger"}
+new_ids = count(4)
 
 
 class NewUser(msgspec.Struct):
@@ -44,7 +46,7 @@ async def crash() -> None:
 
 @post("/users")
 async def create_user(data: NewUser) -> Response[User]:
-    user_id = max(users, default=0) + 1
+    user_id = next(new_ids)
     users[user_id] = data.name
     return Response(User(user_id, data.name), headers={"location": f"/users/{user_id}"})
 

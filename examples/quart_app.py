@@ -6,6 +6,7 @@ Run it with ``uvicorn examples.quart_app:app`` or ``python examples/quart_app.py
 
 import os
 from http import HTTPStatus
+from itertools import count
 
 import uvicorn
 from quart import Quart, Response, ResponseReturnValue, abort, request
@@ -14,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from asgi_batch import BatchMiddleware
 
 users = {1: "Ada", 2: "Grace", 3: "Edsger"}
+new_ids = count(4)
 app = Quart(__name__)
 
 
@@ -49,7 +51,7 @@ async def crash() -> ResponseReturnValue:
 @app.post("/users")
 async def create_user() -> ResponseReturnValue:
     name = await read_name()
-    user_id = max(users, default=0) + 1
+    user_id = next(new_ids)
     users[user_id] = name
     return {"id": user_id, "name": name}, 201, {"location": f"/users/{user_id}"}
 

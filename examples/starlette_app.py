@@ -7,6 +7,7 @@ Run it with ``uvicorn examples.starlette_app:app`` or ``python examples/starlett
 import json
 import os
 from http import HTTPStatus
+from itertools import count
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from asgi_batch import BatchMiddleware
 
 users = {1: "Ada", 2: "Grace", 3: "Edsger"}
+new_ids = count(4)
 
 
 async def read_name(request: Request) -> str:
@@ -49,7 +51,7 @@ async def crash(request: Request) -> Response:
 
 async def create_user(request: Request) -> Response:
     name = await read_name(request)
-    user_id = max(users, default=0) + 1
+    user_id = next(new_ids)
     users[user_id] = name
     headers = {"location": f"/users/{user_id}"}
     return JSONResponse({"id": user_id, "name": name}, 201, headers)

@@ -172,12 +172,12 @@ def _stop(server: Server) -> None:
     assert is_clean, f"{server.kind} ended with {status}:\n{server.log()}"
     # What hypercorn's own process has started ends a moment after it.
     deadline = time.monotonic() + _PATIENCE
-    while _living(server.process.pid) and time.monotonic() < deadline:
+    while living(server.process.pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert _living(server.process.pid) == [], f"{server.kind} left processes behind"
+    assert living(server.process.pid) == [], f"{server.kind} left processes behind"
 
 
-def _living(group: int) -> list[str]:
+def living(group: int) -> list[str]:
     """
     The processes of *group* that have not ended, whether or not their parent has noticed.
     """
