@@ -1,0 +1,113 @@
+"""
+The sessions that README and tutorial show: their commands, sent to a real server, print the same.
+
+A session is a block of ``console``: one command after ``$``, and below it what was printed.
+The server serves the page's first block of Python.
+"""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from http.client import HTTPConnection
+
+import pytest
+
+from clients import PATIENCE
+from pages import DOCS, README
+from servers import HOST, serving
+
+TUTORIAL = DOCS / "tutorial.md"
+_BASE = "localhost:8000"
+_JSON = {"content-type": "application/json"}
+
+
+def _blocks(page, language):
+    return re.findall(
+        rf"^```{language}.*?\n(.*?)^```$",
+        page.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+
+
+def _split(session):
+    """
+    The words of a session's command, and what it printed.
+    """
+    assert session.startswith("$ ")
+    for end in [match.end() for match in re.finditer(r"\n", session)]:
+        try:
+            return shlex.split(session[2:end]), session[end:]
+        except ValueError:
+            # A quote is open: the command goes on in the next line.
+            continue
+    raise AssertionError(f"This command does not end:\n{session}")
+
+
+def _request(words):
+    """
+    What a command sends, and whether it prints the answer readably.
+    """
+    match words:
+        case ["batch", body]:
+            return "POST", "/batch", body, True
+        case ["curl", "-s", url]:
+            return "GET", url.removeprefix(_BASE), None, False
+        case ["curl", "-s", url, "-H", "content-type: application/json", "-d", body, *pipe]:
+            return (
+                "POST",
+                url.removeprefix(_BASE),
+                body,
+                pipe == shlex.split("| python3 -m json.tool"),
+            )
+    raise AssertionError(f"This test cannot run {words}.")
+
+
+def _printed(server, words):
+    """
+    What a command prints when it asks *server*.
+    """
+    method, path, body, is_readable = _request(words)
+    connection = HTTPConnection(HOST, server.port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body, _JSON if body else {})
+        text = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    return f"{json.dumps(json.loads(text), indent=4) if is_readable else text}\n"
+
+
+@pytest.mark.parametrize("page", [README, TUTORIAL], ids=lambda page: page.name)
+def test_a_session_prints_what_the_page_shows(page, tmp_path):
+    """
+    A reader who follows the page sees what it shows, command after command.
+    """
+    (tmp_path / "main.py").write_text(_blocks(page, "python")[0], encoding="utf-8")
+    sessions = [_split(session) for session in _blocks(page, "console")]
+
+    with serving("uvicorn-httptools-uvloop", "main:app", tmp_path) as server:
+        printed = [(words, _printed(server, words)) for words, _ in sessions]
+
+    assert printed == sessions
+    assert len(sessions) >= 2
+
+
+def test_the_tutorial_s_test_passes(tmp_path):
+    """
+    The test that the tutorial writes for its own app passes.
+    """
+    app, settings, test = _blocks(TUTORIAL, "python")
+    (tmp_path / "main.py").write_text(app + settings, encoding="utf-8")
+    (tmp_path / "test_main.py").write_text(f"from main import app\n{test}", encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_main.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
