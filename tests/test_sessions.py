@@ -6,6 +6,7 @@ The server serves the page's first block of Python.
 """
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -104,6 +105,7 @@ def test_the_tutorial_s_test_passes(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_main.py"],
         cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -81,14 +81,13 @@ class SubmitEndpoint:
         Answer the request, whatever it is.
         """
         try:
-            if self._scope["method"] == "OPTIONS" and MARKER not in self._scope:
-                await self._respond(204, [_ALLOW], [])
-            elif (batch := await self._accept()) is not None:
-                await self._run(batch)
+            with self._engine.gate.counting(self._body):
+                if self._scope["method"] == "OPTIONS" and MARKER not in self._scope:
+                    await self._respond(204, [_ALLOW], [])
+                elif (batch := await self._accept()) is not None:
+                    await self._run(batch)
         except BatchRefused as refusal:
             await self._refuse(refusal)
-        finally:
-            self._body.close()
 
     async def _accept(self) -> Batch | None:
         if MARKER in self._scope:
@@ -120,14 +119,13 @@ class SubmitEndpoint:
             ledger=ledger,
         )
         try:
-            async with anyio.create_task_group() as tasks:
-                await self._attend(execution, ledger, tasks)
+            with self._engine.gate.counting(ledger):
+                async with anyio.create_task_group() as tasks:
+                    await self._attend(execution, ledger, tasks)
         except* RuntimeError:
             # What apps leave behind in a task comes up when the task ends. It has been logged.
             if not execution.has_remains:
                 raise
-        finally:
-            self._engine.gate.held_bytes -= ledger.size
 
     async def _attend(self, execution: Execution, ledger: Ledger, tasks: TaskGroup) -> None:
         execution.start(tasks)

@@ -170,9 +170,7 @@ class Execution:
             self._tasks.start_soon(self._work)
 
     def _settle(self, result: Result) -> None:
-        size = self._ledger.size
         reason = self._ledger.record(result)
-        self._gate.held_bytes += self._ledger.size - size
         if reason is not None:
             self._skip_rest(reason)
         if not self._ledger.open:

@@ -34,7 +34,7 @@ class BodyReader:
         scope: Of the request.
         receive: Of the request; nobody else may call it before the body is read.
         limits: Bounds in time and size.
-        gate: Told of the bytes held until `close`.
+        gate: Knows what the process holds already.
     """
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits, gate: Gate) -> None:
@@ -42,7 +42,7 @@ class BodyReader:
         self._receive = receive
         self._limits = limits
         self._gate = gate
-        self._held = 0
+        self.size = 0
         self.is_complete = False
 
     def check_declaration(self) -> None:
@@ -102,17 +102,9 @@ class BodyReader:
                 left -= len(message.get("body", b""))
                 self.is_complete = not message.get("more_body", False)
 
-    def close(self) -> None:
-        """
-        Tell the gate that the body is no longer held.
-        """
-        self._gate.held_bytes -= self._held
-        self._held = 0
-
     def _hold(self, size: int) -> None:
-        self._held += size
-        self._gate.held_bytes += size
-        if self._held > self._limits.max_body_bytes:
+        self.size += size
+        if self.size > self._limits.max_body_bytes:
             raise self._too_large()
         if self._gate.held_bytes > self._limits.max_held_bytes:
             raise Overloaded("The server holds too many batches in memory; try again later.")

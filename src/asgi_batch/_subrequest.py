@@ -63,6 +63,7 @@ class Subrequest:
     __slots__ = (
         "_body",
         "_bounds",
+        "_drops_body",
         "_ended",
         "_headers",
         "_is_read",
@@ -80,7 +81,7 @@ class Subrequest:
         self._bounds = bounds
         self._is_read = False
         self._ended: anyio.Event | None = None
-        self._body: bytearray | None = None
+        self._body: bytes | bytearray = b""
         self._messages = 0
 
     async def receive(self) -> Message:
@@ -163,6 +164,9 @@ class Subrequest:
         if not (isinstance(status, int) and 100 <= status <= 599):
             raise ValueError("status must be an int from 100 to 599")
         self._status: int = status
+        self._drops_body = (
+            status in _WITHOUT_BODY or status < 200 or self.operation.method == "HEAD"
+        )
         self._headers = exposed_headers(message.get("headers", ()), self._bounds.exposed)
         if kind_of(self._headers.get(b"content-type", b"")) == ENDLESS:
             raise self._fail(Failure.STREAMING_NOT_SUPPORTED)
@@ -175,22 +179,30 @@ class Subrequest:
             if not isinstance(body, (bytearray, memoryview)):
                 raise TypeError("body must be bytes")
             body = bytes(body)
-        more_body = message.get("more_body", False)
-        size = len(body) + (len(self._body) if self._body is not None else 0)
-        if self._has_no_body():
-            body, size = b"", 0
-        if size > self._bounds.max_bytes:
+        if self._drops_body:
+            body = b""
+        if len(body) + len(self._body) > self._bounds.max_bytes:
             raise self._fail(Failure.RESPONSE_TOO_LARGE)
-        if not more_body:
-            self._complete(body if self._body is None else bytes(self._body + body))
-            return False
+        if message.get("more_body", False):
+            self._collect(body)
+            return True
+        result = Result(
+            self.operation,
+            self._status,
+            self._headers,
+            bytes(self._body + body) if self._body else body,
+        )
+        self._end(COMPLETE)
+        self._settle(result)
+        return False
+
+    def _collect(self, body: bytes) -> None:
         self._messages += 1
         if self._messages >= self._bounds.max_messages:
             raise self._fail(Failure.RESPONSE_TOO_LARGE)
-        if self._body is None:
+        if not self._body:
             self._body = bytearray()
         self._body += body
-        return True
 
     def _take_stray(self, kind: object) -> bool:
         if self.phase == ABORTED:
@@ -199,16 +211,6 @@ class Subrequest:
             return True
         raise ValueError(f"message out of order or of unknown type: {kind!r:.100}")
 
-    def _has_no_body(self) -> bool:
-        return (
-            self.operation.method == "HEAD" or self._status < 200 or self._status in _WITHOUT_BODY
-        )
-
-    def _complete(self, body: bytes) -> None:
-        result = Result(self.operation, self._status, self._headers, body)
-        self._end(COMPLETE)
-        self._settle(result)
-
     def _fail(self, failure: Failure, error_id: str | None = None) -> OperationAborted:
         self._end(ABORTED)
         self._settle(Result.failed(self.operation, failure, error_id))
@@ -216,6 +218,6 @@ class Subrequest:
 
     def _end(self, phase: int) -> None:
         self.phase = phase
-        self._body = None
+        self._body = b""
         if self._ended is not None:
             self._ended.set()

@@ -20,24 +20,35 @@ from anyio._backends import _asyncio as anyio_asyncio
 _UNKNOWN: Final = object()
 
 
+class _NoState:
+    """
+    Stands for the state of a task where anyio keeps it elsewhere: no scope is ever its scope.
+    """
+
+    @property
+    def cancel_scope(self) -> object:
+        return object()
+
+
+_NO_STATE: Final = _NoState()
+
+
 class TaskGuard:
     """
-    Remembers the state of the task in which it is made; for tasks of trio.
+    Remembers the cancel scope of the task in which it is made; for tasks of trio.
     """
 
-    __slots__ = ("_holder", "_scope")
-
-    _attribute = "_cancel_status"
+    __slots__ = ("_scope", "_task")
 
     def __init__(self) -> None:
-        self._holder = self._find_holder()
-        self._scope = getattr(self._holder, self._attribute, _UNKNOWN)
+        self._task: Any = sys.modules["trio"].lowlevel.current_task()
+        self._scope = getattr(self._task, "_cancel_status", _UNKNOWN)
 
     def is_in_scope(self) -> bool:
         """
         Whether the task is in the same cancel scope as then.
         """
-        return getattr(self._holder, self._attribute, None) is self._scope
+        return getattr(self._task, "_cancel_status", None) is self._scope
 
     def is_clean(self) -> bool:
         """
@@ -58,31 +69,29 @@ class TaskGuard:
         Forget a cancellation that has been caught and that nobody but the app asked for.
         """
 
-    def _find_holder(self) -> Any:
-        return sys.modules["trio"].lowlevel.current_task()
-
 
 class _AsyncioGuard(TaskGuard):
     """
-    The same for tasks of asyncio, where anyone can cancel a task without a cancel scope.
+    The same for tasks of asyncio, which anyone can cancel without a cancel scope.
     """
 
-    __slots__ = ("_task",)
+    __slots__ = ("_state",)
 
-    _attribute = "cancel_scope"
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        states = getattr(anyio_asyncio, "_task_states", {})
+        self._state: Any = states.get(self._task, _NO_STATE)
+        self._scope = getattr(self._state, "cancel_scope", _UNKNOWN)
+
+    def is_in_scope(self) -> bool:
+        return self._state.cancel_scope is self._scope
 
     def is_clean(self) -> bool:
-        return self.is_in_scope() and not self._task.cancelling()
+        return self._state.cancel_scope is self._scope and not self._task.cancelling()
 
     def absorb(self) -> None:
         while self._task.cancelling():
             self._task.uncancel()
-
-    def _find_holder(self) -> Any:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        return getattr(anyio_asyncio, "_task_states", {}).get(task)
 
 
 def guard_task() -> TaskGuard:

@@ -7,8 +7,10 @@ It counts and waits; what happens to a batch that is over a bound is decided els
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
@@ -121,6 +123,19 @@ class GateStatistics:
     held_bytes: int
 
 
+class HoldsBytes(Protocol):
+    """
+    Has *size* bytes in memory.
+    """
+
+    @property
+    def size(self) -> int:
+        """
+        How many bytes, just now.
+        """
+        ...
+
+
 class Gate:
     """
     Lets so many operations of all batches run at a time, first come, first served.
@@ -130,13 +145,31 @@ class Gate:
     batch waits for operations, never for batches.
     """
 
-    __slots__ = ("_limiter", "abandoned", "held_bytes", "waiting")
+    __slots__ = ("_holders", "_limiter", "abandoned", "waiting")
 
     def __init__(self, total: int) -> None:
         self._limiter = anyio.CapacityLimiter(total)
+        self._holders: set[HoldsBytes] = set()
         self.waiting = 0
         self.abandoned = 0
-        self.held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """
+        Bytes of bodies and results in memory.
+        """
+        return sum(holder.size for holder in self._holders)
+
+    @contextmanager
+    def counting(self, holder: HoldsBytes) -> Iterator[None]:
+        """
+        Count the bytes that *holder* has in memory for as long as the context lasts.
+        """
+        self._holders.add(holder)
+        try:
+            yield
+        finally:
+            self._holders.discard(holder)
 
     async def acquire(self, borrower: object) -> None:
         """

@@ -85,7 +85,10 @@ class OperationChecks:
             headers += _NO_CONTENT
         if len(self.problems) > problems or target is None or method is UNSET:
             return None
-        return Operation(index, name, method, *target, headers, replaces, body, timeout)
+        path, raw_path, query = target
+        return Operation(
+            index, name, method, path, raw_path, query, headers, replaces, body, timeout
+        )
 
     def _note(self, index: int, name: str, member: str, code: str, detail: str) -> None:
         pointer = f"/operations/{index}/{member}"
