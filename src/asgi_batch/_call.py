@@ -96,7 +96,7 @@ async def _as_coroutine(call: Awaitable[None]) -> None:
 
 
 def contain(
-    error: BaseException, subrequest: Subrequest, batch_id: str, *, may_raise: bool
+    error: BaseException, subrequest: Subrequest, batch_id: str, *, may_be_obeyed: bool
 ) -> None:
     """
     Make *error* the result of the operation that raised it, unless the caller has to obey it.
@@ -105,7 +105,7 @@ def contain(
         error: What came out of the app.
         subrequest: The operation.
         batch_id: For the log.
-        may_raise: Whether a cancellation can be the caller's own, and not one that the app
+        may_be_obeyed: Whether a cancellation can be the caller's own, and not one that the app
             brought about in a cancel scope that it has not left.
 
     Raises:
@@ -114,7 +114,7 @@ def contain(
     """
     if isinstance(error, KeyboardInterrupt):
         raise error
-    if may_raise and anyio.current_effective_deadline() == -math.inf:
+    if may_be_obeyed and anyio.current_effective_deadline() == -math.inf:
         cancelled = anyio.get_cancelled_exc_class()
         if isinstance(error, cancelled):
             raise error

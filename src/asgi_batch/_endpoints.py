@@ -174,12 +174,17 @@ class SubmitEndpoint:
             "headers": [*headers, *sized, *_COMMON_HEADERS],
         }
         await self._send(start)
-        for chunk in _chunks(parts):
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        chunks = _chunks(parts)
+        last = next(chunks, b"")
+        for chunk in chunks:
+            await self._send({"type": "http.response.body", "body": last, "more_body": True})
+            last = chunk
         if not self._body.is_complete:
-            # The client has the answer, but may not look at it before it has sent its all.
+            # The client may look at the answer only after it has sent its all.
+            await self._send({"type": "http.response.body", "body": last, "more_body": True})
             await self._body.drain()
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            last = b""
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 def _chunks(parts: list[bytes]) -> Iterator[bytes]:

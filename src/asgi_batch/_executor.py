@@ -24,7 +24,6 @@ from asgi_batch._core.models import Batch, CurrentOperation, Operation, Result
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._ledger import Ledger
 from asgi_batch._subrequest import AnswerBounds, Subrequest
-from asgi_batch._task_guard import TaskGuard, guard_task
 from asgi_batch._worker import Worker
 from asgi_batch.errors import Failure
 from asgi_batch.limits import Gate, Limits
@@ -213,15 +212,18 @@ class Execution:
         self._workers.add(worker)
         try:
             with worker.scope:
-                guard = guard_task()
+                worker.enter()
                 while self._next < self._total and not worker.is_spent:
                     await self._gate.acquire(worker)
                     try:
-                        await self._run_operations(worker, guard)
+                        await self._run_operations(worker)
                     finally:
                         self._gate.release(worker)
-                if guard.has_remains():
-                    await self._park(worker, guard)
+                if worker.guard.has_remains():
+                    self.has_remains = True
+                    self._dismiss(worker)
+                    self._grow()
+                    await worker.park(self._left)
         except RuntimeError:
             logger.exception("An operation left a cancel scope open in the task that ran it.")
         finally:
@@ -237,21 +239,7 @@ class Execution:
         if self._is_over and not self._workers:
             self._left.set()
 
-    async def _park(self, worker: Worker, guard: TaskGuard) -> None:
-        """
-        Keep a task that cannot end without an error out of the way until the batch is over.
-        """
-        self.has_remains = True
-        self._dismiss(worker)
-        self._grow()
-        while not self._left.is_set():
-            try:
-                with anyio.CancelScope(shield=True):
-                    await self._left.wait()
-            except anyio.get_cancelled_exc_class():
-                guard.absorb()
-
-    async def _run_operations(self, worker: Worker, guard: TaskGuard) -> None:
+    async def _run_operations(self, worker: Worker) -> None:
         """
         Run operations until none is left, another batch waits, or *worker* is spent.
         """
@@ -272,29 +260,24 @@ class Execution:
                 )
                 if paused is not None:
                     await go_on(*paused, context, self._on_pause, worker)
-                    self._stop_if_cancelled(worker, guard)
+                    self._stop_if_cancelled(worker)
+                subrequest.finish()
             except BaseException as error:
                 worker.is_spent = True
-                self._stop_if_cancelled(worker, guard)
-                contain(error, subrequest, self._batch_id, may_raise=guard.is_in_scope())
-            else:
-                subrequest.finish()
+                self._stop_if_cancelled(worker)
+                is_own = worker.guard.is_in_scope()
+                contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
             if worker.is_tail:
                 self._return_to_front(worker)
-            if not guard.is_clean():
+            if not worker.guard.is_clean():
                 worker.is_spent = True
             if self._gate.waiting:
                 break
         worker.subrequest = None
 
-    def _stop_if_cancelled(self, worker: Worker, guard: TaskGuard) -> None:
-        # The batch request itself is being cancelled. An operation that takes no notice of that
-        # must not be followed by another.
-        if (
-            anyio.current_effective_deadline() == -math.inf
-            and guard.is_in_scope()
-            and not worker.scope.cancel_called
-        ):
+    def _stop_if_cancelled(self, worker: Worker) -> None:
+        # An operation that takes no notice of a cancelled batch must not be followed by another.
+        if worker.is_cancelled_from_outside():
             self._next = self._total
 
     def _scope_for(self, operation: Operation) -> Scope:

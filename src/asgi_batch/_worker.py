@@ -1,5 +1,5 @@
 """
-What is known of one task of a batch; what it does next is decided in `_executor`.
+One task of a batch: what is known of it, and how it ends. What it runs is decided in `_executor`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ import math
 import anyio
 
 from asgi_batch._subrequest import COMPLETE, Subrequest
+from asgi_batch._task_guard import TaskGuard, guard_task
 
 
 class Worker:
     """
-    A task of a batch, and what it is at.
+    A task that runs one operation after the other.
 
     Attributes:
         scope: Ends the worker, and whatever operation it is at.
+        guard: Tells what operations have left in the task.
         subrequest: The operation it is at; None while it stands in line.
         deadline: When that operation is late.
         is_abandoned: It is at an operation that was late, and may be stuck in it for good.
@@ -24,7 +26,9 @@ class Worker:
         is_tail: Its operation has answered and goes on, as background tasks do.
     """
 
-    __slots__ = ("deadline", "is_abandoned", "is_spent", "is_tail", "scope", "subrequest")
+    __slots__ = ("deadline", "guard", "is_abandoned", "is_spent", "is_tail", "scope", "subrequest")
+
+    guard: TaskGuard
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
@@ -40,3 +44,30 @@ class Worker:
         Whether it is at an operation that has not answered in full.
         """
         return self.subrequest is not None and self.subrequest.phase != COMPLETE
+
+    def enter(self) -> None:
+        """
+        Take note of the task; called once, in its *scope*.
+        """
+        self.guard = guard_task()
+
+    def is_cancelled_from_outside(self) -> bool:
+        """
+        Whether somebody has cancelled the whole batch, and not this worker or its operation.
+        """
+        return (
+            anyio.current_effective_deadline() == -math.inf
+            and self.guard.is_in_scope()
+            and not self.scope.cancel_called
+        )
+
+    async def park(self, end: anyio.Event) -> None:
+        """
+        Keep a task that cannot end without an error out of the way until *end*.
+        """
+        while not end.is_set():
+            try:
+                with anyio.CancelScope(shield=True):
+                    await end.wait()
+            except anyio.get_cancelled_exc_class():
+                self.guard.absorb()

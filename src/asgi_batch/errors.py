@@ -38,9 +38,7 @@ class AsgiBatchError(Exception):
 
 
 class ConfigurationError(AsgiBatchError, ValueError):
-    """
-    Raised when `BatchMiddleware` or `Limits` is given a value it cannot use.
-    """
+    """Raised when `BatchMiddleware` or `Limits` is given a value it cannot use."""
 
 
 class OperationAborted(AsgiBatchError, OSError):
@@ -96,7 +94,6 @@ class BatchRefused(AsgiBatchError):
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "batch_refused"
-    title: ClassVar[str] = "Batch refused"
     retry_after: ClassVar[int | None] = None
 
     def __init__(self, detail: str, *, limits: Mapping[str, int | float] | None = None) -> None:
@@ -110,7 +107,7 @@ class BatchRefused(AsgiBatchError):
         """
         return {
             "type": "about:blank",
-            "title": self.title,
+            "title": self.code.replace("_", " ").capitalize(),
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
@@ -119,108 +116,75 @@ class BatchRefused(AsgiBatchError):
 
 
 class InvalidJSON(BatchRefused):
-    """
-    Raised when the body is not one JSON document of RFC 8259.
-    """
+    """Raised when the body is not one JSON document of RFC 8259."""
 
     code = "invalid_json"
-    title = "Invalid JSON"
 
 
 class InvalidUnicode(BatchRefused):
-    """
-    Raised when the body is not UTF-8 or escapes half a surrogate pair.
-    """
+    """Raised when the body is not UTF-8 or escapes half a surrogate pair."""
 
     code = "invalid_unicode"
-    title = "Invalid Unicode"
 
 
 class JSONTooDeep(BatchRefused):
-    """
-    Raised when arrays and objects are nested beyond ``Limits.max_json_depth``.
-    """
+    """Raised when arrays and objects are nested beyond ``Limits.max_json_depth``."""
 
     code = "json_too_deep"
-    title = "JSON nested too deeply"
 
 
 class DuplicateKey(BatchRefused):
-    """
-    Raised when the envelope names a member twice, or in a spelling that hides its name.
-    """
+    """Raised when the envelope names a member twice, or in a spelling that hides its name."""
 
     code = "duplicate_key"
-    title = "Duplicate member"
 
 
 class NestedBatch(BatchRefused):
-    """
-    Raised when an operation of a batch arrives at a batch endpoint.
-    """
+    """Raised when an operation of a batch arrives at a batch endpoint."""
 
     code = "nested_batch"
-    title = "Nested batch"
 
 
 class MethodNotAllowed(BatchRefused):
-    """
-    Raised when the batch endpoint is called with a method other than POST.
-    """
+    """Raised when the batch endpoint is called with a method other than POST."""
 
     status = 405
     code = "method_not_allowed"
-    title = "Method not allowed"
 
 
 class RequestTimeout(BatchRefused):
-    """
-    Raised when the body does not arrive within ``Limits.body_timeout``.
-    """
+    """Raised when the body does not arrive within ``Limits.body_timeout``."""
 
     status = 408
     code = "request_timeout"
-    title = "Request timeout"
 
 
 class PayloadTooLarge(BatchRefused):
-    """
-    Raised when the body is larger than ``Limits.max_body_bytes``.
-    """
+    """Raised when the body is larger than ``Limits.max_body_bytes``."""
 
     status = 413
     code = "payload_too_large"
-    title = "Payload too large"
 
 
 class TooManyOperations(BatchRefused):
-    """
-    Raised when a batch has more operations than the limits allow.
-    """
+    """Raised when a batch has more operations than the limits allow."""
 
     status = 413
     code = "too_many_operations"
-    title = "Too many operations"
 
 
 class UnsupportedMediaType(BatchRefused):
-    """
-    Raised when the body is not declared as JSON in UTF-8.
-    """
+    """Raised when the body is not declared as JSON in UTF-8."""
 
     status = 415
     code = "unsupported_media_type"
-    title = "Unsupported media type"
 
 
 class UnsupportedContentEncoding(BatchRefused):
-    """
-    Raised when the body is compressed.
-    """
+    """Raised when the body is compressed."""
 
     status = 415
     code = "unsupported_content_encoding"
-    title = "Unsupported content encoding"
 
 
 class InvalidBatch(BatchRefused):
@@ -235,7 +199,6 @@ class InvalidBatch(BatchRefused):
 
     status = 422
     code = "invalid_batch"
-    title = "Invalid batch"
 
     def __init__(self, problems: Sequence[Problem], *, total: int | None, shown: int) -> None:
         self.problems = problems
@@ -259,13 +222,10 @@ class InvalidBatch(BatchRefused):
 
 
 class Overloaded(BatchRefused):
-    """
-    Raised when this process has no room for another batch just now.
-    """
+    """Raised when this process has no room for another batch just now."""
 
     status = 503
     code = "overloaded"
-    title = "Overloaded"
     retry_after = 5
 
 
