@@ -6,8 +6,8 @@ and says when the client has gone. It knows batches, but none of the library's o
 """
 
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -249,3 +249,24 @@ async def settled() -> None:
     """
     for _ in range(20):
         await anyio.lowlevel.checkpoint()
+
+
+async def until(predicate: Callable[[], object]) -> None:
+    """
+    Wait for something that sets no event.
+    """
+    with anyio.fail_after(PATIENCE / 3):
+        while not predicate():  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+
+
+@contextmanager
+def releasing(*events: Any) -> Iterator[None]:
+    """
+    Set *events* at the end, also of a test that fails, so that what waits for them can end.
+    """
+    try:
+        yield
+    finally:
+        for event in events:
+            event.set()
