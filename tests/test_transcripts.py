@@ -1,7 +1,7 @@
 """
-The sessions that README and tutorial show: their commands, sent to a real server, print the same.
+The transcripts that README and tutorial show: their commands, sent to a real server, print the same.
 
-A session is a block of ``console``: one command after ``$``, and below it what was printed.
+A transcript is a block of ``console``: one command after ``$``, and below it what was printed.
 The server serves the page's first block of Python.
 """
 
@@ -32,18 +32,18 @@ def _blocks(page, language):
     )
 
 
-def _split(session):
+def _split(transcript):
     """
-    The words of a session's command, and what it printed.
+    The words of a transcript's command, and what it printed.
     """
-    assert session.startswith("$ ")
-    for end in [match.end() for match in re.finditer(r"\n", session)]:
+    assert transcript.startswith("$ ")
+    for end in [match.end() for match in re.finditer(r"\n", transcript)]:
         try:
-            return shlex.split(session[2:end]), session[end:]
+            return shlex.split(transcript[2:end]), transcript[end:]
         except ValueError:
             # A quote is open: the command goes on in the next line.
             continue
-    raise AssertionError(f"This command does not end:\n{session}")
+    raise AssertionError(f"This command does not end:\n{transcript}")
 
 
 def _request(words):
@@ -80,18 +80,18 @@ def _printed(server, words):
 
 
 @pytest.mark.parametrize("page", [README, TUTORIAL], ids=lambda page: page.name)
-def test_a_session_prints_what_the_page_shows(page, tmp_path):
+def test_a_transcript_prints_what_the_page_shows(page, tmp_path):
     """
     A reader who follows the page sees what it shows, command after command.
     """
     (tmp_path / "main.py").write_text(_blocks(page, "python")[0], encoding="utf-8")
-    sessions = [_split(session) for session in _blocks(page, "console")]
+    transcripts = [_split(transcript) for transcript in _blocks(page, "console")]
 
     with serving("uvicorn-httptools-uvloop", "main:app", tmp_path) as server:
-        printed = [(words, _printed(server, words)) for words, _ in sessions]
+        printed = [(words, _printed(server, words)) for words, _ in transcripts]
 
-    assert printed == sessions
-    assert len(sessions) >= 2
+    assert printed == transcripts
+    assert len(transcripts) >= 2
 
 
 def test_the_tutorial_s_test_passes(tmp_path):
