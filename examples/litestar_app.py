@@ -13,6 +13,7 @@ import msgspec
 import uvicorn
 from litestar import Litestar, MediaType, Request, Response, delete, get, post, put
 from litestar.exceptions import HTTPException, NotFoundException
+from litestar.params import FromPath, JSONBody
 
 from asgi_batch import BatchMiddleware
 
@@ -45,27 +46,27 @@ async def crash() -> None:
 
 
 @post("/users")
-async def create_user(data: NewUser) -> Response[User]:
+async def create_user(data: JSONBody[NewUser]) -> Response[User]:
     user_id = next(new_ids)
     users[user_id] = data.name
     return Response(User(user_id, data.name), headers={"location": f"/users/{user_id}"})
 
 
 @get("/users/{user_id:int}")
-async def read_user(user_id: int) -> User:
+async def read_user(user_id: FromPath[int]) -> User:
     check_known(user_id)
     return User(user_id, users[user_id])
 
 
 @put("/users/{user_id:int}")
-async def rename_user(user_id: int, data: NewUser) -> User:
+async def rename_user(user_id: FromPath[int], data: JSONBody[NewUser]) -> User:
     check_known(user_id)
     users[user_id] = data.name
     return User(user_id, data.name)
 
 
 @delete("/users/{user_id:int}")
-async def delete_user(user_id: int) -> None:
+async def delete_user(user_id: FromPath[int]) -> None:
     check_known(user_id)
     del users[user_id]
 
