@@ -1,5 +1,5 @@
 """
-The transcripts that README and tutorial show: their commands, sent to a real server, print the same.
+What README and tutorial show of a server: their commands, sent to a real one, print the same.
 
 A transcript is a block of ``console``: one command after ``$``, and below it what was printed.
 The server serves the page's first block of Python.
