@@ -105,7 +105,7 @@ class Fuzzer:
         assert exchange.headers["content-type"] == "application/problem+json"
         assert exchange.status == problem["status"] == STATUSES[problem["code"]]
         assert problem["type"] == "about:blank"
-        assert problem["title"]
+        assert problem["title"].lower() == problem["code"].replace("_", " ")
         assert problem["detail"].endswith(".")
         if problem["code"] == "invalid_batch":
             assert problem["errors"]

@@ -576,7 +576,6 @@ class TestErrors:
         for each in refusals:
             assert f"{each.__name__} " in errors.__doc__
             assert f"{each.status} {each.code}" in errors.__doc__
-            assert each.title
 
     def test_a_refusal_says_what_it_is(self):
         """

@@ -103,7 +103,6 @@ class TestSyntax:
 
         assert not is_valid(document)
         assert (refusal["status"], refusal["code"]) == (400, "invalid_json")
-        assert refusal["title"] == "Invalid JSON"
         assert refusal["detail"].startswith("The body is not valid JSON: ")
         assert refusal["detail"].endswith(".")
 
@@ -137,7 +136,6 @@ class TestSyntax:
         refusal = refusal_of(VALID.decode().encode(encoding))
 
         assert (refusal["status"], refusal["code"]) == (400, "invalid_unicode")
-        assert refusal["title"] == "Invalid Unicode"
         assert refusal["detail"] == "The body is not UTF-8; other encodings are not accepted."
 
     @pytest.mark.parametrize(
@@ -314,7 +312,6 @@ class TestDepth:
 
         assert bytes(native.decode(with_body(fits), RULES).operations[0].body) == fits.strip()
         assert (refusal["status"], refusal["code"]) == (400, "json_too_deep")
-        assert refusal["title"] == "JSON nested too deeply"
         assert refusal["detail"] == (
             "The body of operation 0 nests more than 128 arrays and objects."
         )
@@ -465,7 +462,6 @@ class TestDuplicates:
         refusal = refusal_of(f'{{"operations":{operations}}}'.encode())
 
         assert (refusal["status"], refusal["code"]) == (400, "duplicate_key")
-        assert refusal["title"] == "Duplicate member"
         assert refusal["detail"] == (f'In /operations/1{where}, "{name}" is there twice.')
 
     @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Mutation testing: change the source in one place, and see whether a test notices.
+#
+#   scripts/mutants.sh                 all parts, side by side
+#   scripts/mutants.sh core checks     these parts only
+#
+# Each part is run in a copy of the repository under mutants/. The survivors are printed at the end;
+# docs/mutants.md says why they survive.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+BIN=$PWD/.venv/bin
+SOURCE=src/asgi_batch
+LOOP='-k "not uvloop and not trio"'
+
+declare -A MODULES=(
+    [core]="$SOURCE/_core"
+    [checks]="$SOURCE/dialects/_native_checks.py $SOURCE/dialects/_native_wire.py"
+    [dialects]="$SOURCE/dialects/native.py $SOURCE/dialects/_native_refusal.py $SOURCE/dialects/_strict_json.py"
+    [running]="$SOURCE/_subrequest.py $SOURCE/_call.py $SOURCE/_executor.py $SOURCE/_ledger.py"
+)
+declare -A TESTS=(
+    [core]="tests/core tests/dialects"
+    [checks]="tests/dialects"
+    [dialects]="tests/dialects"
+    [running]="$(ls tests/test_{subrequest,call,ledger,executor,isolation,faults}*.py 2>/dev/null | xargs) $LOOP"
+)
+
+prepare() {
+    local part=$1 copy=mutants/$1
+    rm -rf "$copy"
+    mkdir -p "$copy"
+    cp -r src tests pyproject.toml docs "$copy"
+    find "$copy" -name __pycache__ -prune -exec rm -rf {} +
+    "$BIN/python" scripts/mutants.py configure "$copy" "${MODULES[$part]}" "${TESTS[$part]} ${MUTANTS_ARGS:-}"
+}
+
+run() {
+    local copy=mutants/$1
+    cd "$copy"
+    export PATH=$BIN:$PATH PYTHONPATH=$PWD/src PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_PROFILE=ci
+    cosmic-ray init cosmic-ray.toml session.sqlite
+    cr-filter-operators session.sqlite cosmic-ray.toml
+    python ../../scripts/mutants.py skip session.sqlite
+    cosmic-ray baseline cosmic-ray.toml
+    cosmic-ray exec cosmic-ray.toml session.sqlite
+}
+
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(checks dialects core running)
+for part in "${parts[@]}"; do
+    prepare "$part"
+done
+printf '%s\n' "${parts[@]}" | xargs -P "$(nproc)" -I{} bash -c "$(declare -f run); BIN='$BIN'; set -euo pipefail; run {} > mutants/{}/log 2>&1" \
+    || { echo "A part could not be run; see mutants/*/log." >&2; exit 1; }
+for part in "${parts[@]}"; do
+    "$BIN/python" scripts/mutants.py report "$part" "mutants/$part/session.sqlite"
+done
