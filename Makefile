@@ -46,6 +46,10 @@ bench: $(BIN)/.installed-test ## Measure overhead, throughput and memory
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
+fuzz: $(BIN)/.installed-test ## Look for input that breaks something, for ten minutes or so
+	@HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest \
+		tests/test_fuzz.py tests/test_openapi.py tests/core tests/dialects
+
 mutants: $(BIN)/.installed-mutants ## Mutation testing (takes hours; not in CI)
 	@scripts/mutants.sh
 
