@@ -168,10 +168,9 @@ class TestReading:
         gate = Gate(1)
         body = reader(receive=receiving(*chunks), gate=gate)
         was_complete = body.is_complete
-        document = await body.read()
-        held = gate.held_bytes
-        body.close()
-        body.close()
+        with gate.counting(body):
+            document = await body.read()
+            held = gate.held_bytes
 
         assert document == b"".join(chunks)
         assert (was_complete, body.is_complete) == (False, True)
@@ -204,15 +203,12 @@ class TestReading:
         chunks = [b"x" * size for size in sizes]
         fits = reader(receive=receiving(b"x" * 40, b"x" * 60), max_body_bytes=100)
         receive = receiving(*chunks)
-        gate = Gate(1)
-        body = reader(receive=receive, max_body_bytes=100, gate=gate)
+        body = reader(receive=receive, max_body_bytes=100)
 
         assert len(await fits.read()) == 100
         with pytest.raises(PayloadTooLarge):
             await body.read()
-        body.close()
         assert len(receive.left) == (1 if sizes[-1] == 10**6 else 0)
-        assert gate.held_bytes == 0
 
     async def test_t26_bodies_that_all_batches_hold_boundary(self):
         """
@@ -222,14 +218,15 @@ class TestReading:
         first = reader(receive=receiving(b"x" * 60), gate=gate, max_held_bytes=100)
         fits = reader(receive=receiving(b"x" * 40), gate=gate, max_held_bytes=100)
         one_more = reader(receive=receiving(b"x"), gate=gate, max_held_bytes=100)
-        await first.read()
-        await fits.read()
-
-        with pytest.raises(Overloaded, match="too many batches in memory; try again later"):
-            await one_more.read()
-        one_more.close()
-        first.close()
-        assert gate.held_bytes == 40
+        with gate.counting(first), gate.counting(fits):
+            await first.read()
+            await fits.read()
+            with gate.counting(one_more):
+                with pytest.raises(Overloaded, match="in memory; try again later"):
+                    await one_more.read()
+                assert gate.held_bytes == 101
+            assert gate.held_bytes == 100
+        assert gate.held_bytes == 0
 
     async def test_t32_a_slow_upload(self):
         """

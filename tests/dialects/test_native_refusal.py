@@ -165,8 +165,28 @@ class TestDocument:
         refused = refusal_of(f'{{"operations":[{{{members}}}]}}'.encode())
         took = time.thread_time() - started
 
-        assert refused["omitted"] == 100_002 - 100
+        assert [each["pointer"] for each in refused["errors"]] == [
+            *(f"/operations/0/methodpathid{number:06}" for number in range(5)),
+            "/operations/0",
+            "/operations/0/method",
+            "/operations/0/path",
+        ]
         assert took < 0.6
+
+    @pytest.mark.parametrize("count", [5, 6, 7])
+    def test_t27_many_unknown_members(self, count):
+        """
+        T27: five are named, and the rest are counted.
+        """
+        refused = refusal({"operations": [GOOD], **{f"x{n}": 1 for n in range(count)}})
+        more = {
+            "pointer": "",
+            "code": "unknown_field",
+            "detail": f"{count - 5} more members are not known. Known are operations, onError.",
+        }
+
+        assert [each["pointer"] for each in refused["errors"][:5]] == [f"/x{n}" for n in range(5)]
+        assert refused["errors"][5:] == ([more] if count > 5 else [])
 
 
 class TestOperation:
@@ -424,7 +444,8 @@ class TestOperation:
             ("header", "Did you mean headers?"),
             ("body_encoding", "Did you mean bodyEncoding?"),
             ("url", f"Known are {KNOWN}."),
-            ("x" * 200, f"Known are {KNOWN}."),
+            ("x" * 64, f"Known are {KNOWN}."),
+            ("x" * 65, f"Known are {KNOWN}."),
         ],
     )
     def test_t27_unknown_members(self, name, hint):
@@ -432,7 +453,7 @@ class TestOperation:
         T27: with a hint where one can be given.
         """
         assert the_problem(**{name: 1}) == {
-            "pointer": f"/operations/1/{name[:128]}",
+            "pointer": f"/operations/1/{name[:64]}",
             "code": "unknown_field",
             "detail": f"This member is not known. {hint}",
         }
