@@ -20,6 +20,9 @@ from asgi_batch import BatchMiddleware, Limits
 from support import Exchange, Meter, call, http_scope, respond, settled, submit, submitted
 
 
+GET = {"method": "GET", "path": "/"}
+
+
 def metered(meter, pauses=3):
     """
     An app that counts how many operations are at work at a time.
@@ -246,13 +249,13 @@ async def test_a_batch_that_is_over_does_not_wait_in_line():
 
     limits = Limits(concurrency=1, total_concurrency=1, batch_timeout=0.2)
     middleware = BatchMiddleware(app, limits=limits)
-    async with submitted(middleware, "GET /stuck") as stuck:
-        await settled()
+    async with submitted(middleware, {**GET, "timeout": 0.01}) as stuck:
+        await stuck.answered.wait()
         answer = await submit(middleware, "GET /", "GET /")
         statistics = middleware.statistics()
         release.set()
 
-    assert stuck.bodies == ["batch_timeout"]
+    assert stuck.bodies == ["operation_timeout"]
     assert (answer.statuses, answer.bodies) == ([424, 424], ["batch_timeout"] * 2)
     assert (statistics.running, statistics.waiting, statistics.abandoned) == (1, 0, 1)
 
