@@ -19,7 +19,7 @@ settings.register_profile("ci", BASE, max_examples=100, derandomize=True, databa
 # `make fuzz`: new examples for ten minutes or so, all tests of input together.
 settings.register_profile("fuzz", BASE, max_examples=5_000)
 settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if "CI" in os.environ else "dev")
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
 
 
