@@ -19,7 +19,7 @@ import anyio
 
 from asgi_batch._core.models import CurrentOperation
 from asgi_batch._core.scope import MARKER
-from asgi_batch._subrequest import ABORTED, Subrequest
+from asgi_batch._subrequest import ABORTED, COMPLETE, Subrequest
 from asgi_batch.types import ASGIApp, Scope
 
 Call: TypeAlias = Coroutine[Any, Any, None]
@@ -123,7 +123,11 @@ def contain(
             if ours is not None:
                 raise ours
     error_id = secrets.token_hex(6)
-    level = logging.DEBUG if subrequest.phase == ABORTED else logging.ERROR
+    index, phase = subrequest.operation.index, subrequest.phase
+    if phase == COMPLETE:
+        logger.error("Operation %d raised an exception after its answer.", index, exc_info=error)
+        return
+    level = logging.DEBUG if phase == ABORTED else logging.ERROR
     message = "Operation %d of batch %.8s… raised an exception (error id %s)."
-    logger.log(level, message, subrequest.operation.index, batch_id, error_id, exc_info=error)
+    logger.log(level, message, index, batch_id, error_id, exc_info=error)
     subrequest.crash(error_id)

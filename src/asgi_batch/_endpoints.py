@@ -103,7 +103,7 @@ class SubmitEndpoint:
         batch = native.decode(document, self._settings.rules)
         count, limit = len(batch.operations), self._engine.limits.sync_operations
         if count > limit:
-            detail = f"The batch has {count} operations; at most {limit} are answered at once."
+            detail = f"The batch has {count} operations; send at most {limit} in one request."
             raise TooManyOperations(detail, limits={"syncOperations": limit})
         return batch
 
@@ -160,7 +160,7 @@ class SubmitEndpoint:
             headers.append(_ALLOW)
         if refusal.retry_after is not None:
             headers.append((b"retry-after", b"%d" % refusal.retry_after))
-        if not self._body.is_complete and self._scope["http_version"] in ("1.0", "1.1"):
+        if self._body.is_pending and self._scope["http_version"] in ("1.0", "1.1"):
             headers.append((b"connection", b"close"))
         await self._respond(refusal.status, headers, [orjson.dumps(refusal.as_dict())])
 
@@ -179,7 +179,7 @@ class SubmitEndpoint:
         for chunk in chunks:
             await self._send({"type": "http.response.body", "body": last, "more_body": True})
             last = chunk
-        if not self._body.is_complete:
+        if self._body.is_pending:
             # The client may look at the answer only after it has sent its all.
             await self._send({"type": "http.response.body", "body": last, "more_body": True})
             await self._body.drain()

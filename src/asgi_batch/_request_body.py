@@ -25,6 +25,9 @@ from asgi_batch.types import Receive, Scope
 # sending gets to see the answer instead of a connection reset.
 _DRAIN_SECONDS: Final = 5.0
 
+# A request without any of them has no body; in HTTP/2 one may have no length, but then a type.
+_BODY_SIGNS: Final = (b"content-length", b"transfer-encoding", b"content-type")
+
 
 class BodyReader:
     """
@@ -44,6 +47,15 @@ class BodyReader:
         self._gate = gate
         self.size = 0
         self.is_complete = False
+
+    @property
+    def is_pending(self) -> bool:
+        """
+        Whether the client may be sending still.
+        """
+        return not self.is_complete and any(
+            name.lower() in _BODY_SIGNS and value != b"0" for name, value in self._headers
+        )
 
     def check_declaration(self) -> None:
         """

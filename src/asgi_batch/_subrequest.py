@@ -8,6 +8,7 @@ operations, of deadlines or of tasks.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -126,9 +127,7 @@ class Subrequest:
             await checkpoint()
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            index = self.operation.index
-            logger.error("Operation %d: the app broke the ASGI protocol: %s", index, error)
-            aborted = self._fail(Failure.APP_PROTOCOL_ERROR)
+            aborted = self._break_off(error)
             await checkpoint()
             raise aborted from error
         if gives_way:
@@ -210,6 +209,12 @@ class Subrequest:
         if self.phase == COMPLETE or (kind == "http.response.debug" and self.phase == WAITING):
             return True
         raise ValueError(f"message out of order or of unknown type: {kind!r:.100}")
+
+    def _break_off(self, error: Exception) -> OperationAborted:
+        error_id = secrets.token_hex(6)
+        message = "Operation %d: the app broke the ASGI protocol (error id %s): %s"
+        logger.error(message, self.operation.index, error_id, error)
+        return self._fail(Failure.APP_PROTOCOL_ERROR, error_id)
 
     def _fail(self, failure: Failure, error_id: str | None = None) -> OperationAborted:
         self._end(ABORTED)

@@ -73,13 +73,8 @@ class Problem:
         """
         The wire form; members that are None are left out.
         """
-        members = {
-            "index": self.index,
-            "id": self.id,
-            "pointer": self.pointer,
-            "code": self.code,
-            "detail": self.detail,
-        }
+        names = ("index", "id", "pointer", "code", "detail")
+        members = {name: getattr(self, name) for name in names}
         return {name: value for name, value in members.items() if value is not None}
 
 
@@ -101,13 +96,21 @@ class BatchRefused(AsgiBatchError):
         self.detail = detail
         self.limits = limits or {}
 
+    @property
+    def title(self) -> str:
+        """
+        The *code* as a person would write it.
+        """
+        words = self.code.replace("_", " ").replace("json", "JSON")
+        return words[0].upper() + words[1:]
+
     def as_dict(self) -> dict[str, Any]:
         """
         The RFC 9457 problem document.
         """
         return {
             "type": "about:blank",
-            "title": self.code.replace("_", " ").capitalize(),
+            "title": self.title,
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
@@ -205,8 +208,9 @@ class InvalidBatch(BatchRefused):
         self.shown = shown
         count = len(problems)
         found = "1 problem" if count == 1 else f"{count} problems"
-        affected = len({problem.index for problem in problems if problem.index is not None})
-        where = f" in {affected} of {total} operations" if affected and total else ""
+        affected = {problem.index for problem in problems}
+        is_told = total and None not in affected
+        where = f" in {len(affected)} of {total} operations" if is_told else ""
         cut = f" The first {shown} are listed." if count > shown else ""
         super().__init__(f"{found}{where}; nothing was executed.{cut}")
 

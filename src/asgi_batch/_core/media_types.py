@@ -13,7 +13,12 @@ PLAIN_JSON: Final = 3
 ENDLESS: Final = 4
 
 _ENDLESS: Final = frozenset(("text/event-stream", "multipart/x-mixed-replace"))
-_TEXT: Final = frozenset(("application/javascript", "application/x-www-form-urlencoded"))
+_TEXT: Final = frozenset(
+    """
+    application/javascript application/jsonl application/ndjson application/x-ndjson
+    application/x-www-form-urlencoded application/yaml
+    """.split()
+)
 _TEXT_CHARSETS: Final = frozenset(("", "utf-8", "us-ascii"))
 
 

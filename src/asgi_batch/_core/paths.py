@@ -50,16 +50,16 @@ def parse_target(target: str, rules: Rules) -> Target:
         TargetError: ``invalid_path``, ``invalid_query`` or ``nested_batch``.
     """
     raw_path, _, query = target.partition("?")
-    if _PLAIN_TARGET(target) is not None:
-        path = raw_path
-    else:
-        path = _decode_path(raw_path, rules)
-        _check_query(query)
     if len(raw_path) > rules.max_path_bytes:
         raise TargetError("invalid_path", f"The path is longer than {rules.max_path_bytes} bytes.")
     if len(query) > rules.max_query_bytes:
         detail = f"The query is longer than {rules.max_query_bytes} bytes."
         raise TargetError("invalid_query", detail)
+    if _PLAIN_TARGET(target) is not None:
+        path = raw_path
+    else:
+        path = _decode_path(raw_path, rules)
+        _check_query(query)
     if path.startswith(rules.batch_path) and _is_batch_path(path, rules.batch_path):
         raise TargetError("nested_batch", "An operation cannot address the batch endpoint itself.")
     return path, raw_path.encode(), query.encode()

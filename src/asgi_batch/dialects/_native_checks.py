@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Collection
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -16,6 +16,9 @@ from asgi_batch._core.rules import Rules
 from asgi_batch.dialects._native_wire import WireOperation
 from asgi_batch.dialects._strict_json import depth
 from asgi_batch.errors import InvalidJSON, JSONTooDeep, Problem
+
+#: A JSON pointer from the operation down, a code and a sentence.
+Fault: TypeAlias = tuple[str, str, str]
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -47,15 +50,11 @@ class OperationChecks:
         self._indexes: dict[str, int] = {}
 
     def check(
-        self, index: int, wire: WireOperation, faulty: Collection[str] = ()
+        self, index: int, wire: WireOperation, faulty: Collection[Fault] = ()
     ) -> Operation | None:
         """
-        The operation that *wire* describes, or None after noting what is wrong with it.
-
-        Args:
-            index: Position in the batch.
-            wire: The members, each of the right type or unset.
-            faulty: Members whose problem has been noted already.
+        The operation that *wire* describes, or None after noting what is wrong with it; *faulty*
+        is what is wrong with members that *wire* cannot hold.
 
         Raises:
             JSONTooDeep: The body nests too many arrays and objects.
@@ -65,33 +64,35 @@ class OperationChecks:
         name = str(index) if wire.id is UNSET else wire.id
         if self._indexes.setdefault(name, index) != index or not _is_id(name):
             name = self._reject_id(index, name)
+        for place, code, detail in faulty:
+            self._note_at(place, index, name, code, detail)
         method = wire.method
-        if method not in _METHODS and "method" not in faulty:
+        if method not in _METHODS and not _is_faulty("/method", faulty):
             self._note(index, name, "method", "method_not_allowed", _method_detail(method))
         target = self._read_path(index, name, wire.path, faulty)
-        headers, replaces = NO_HEADERS, NO_NAMES
+        headers, replaces, timeout = NO_HEADERS, NO_NAMES, None
         if wire.headers is not UNSET:
             headers, replaces = self._read_headers(index, name, wire.headers)
-        timeout = None
         if wire.timeout is not UNSET:
             timeout = self._read_timeout(index, name, wire.timeout)
         body: bytes | Raw = b""
         if wire.body is not UNSET or wire.bodyEncoding is not UNSET:
             body, media_type = self._read_body(index, name, wire)
-            size = (b"content-length", b"%d" % len(body))
-            has_type = b"content-type" in replaces
-            headers = (*headers, size) if has_type else (*headers, media_type, size)
+            if b"content-type" not in replaces:
+                headers = (*headers, media_type)
+            headers = (*headers, (b"content-length", b"%d" % len(body)))
         elif method in _EXPECT_CONTENT:
             headers += _NO_CONTENT
         if len(self.problems) > problems or target is None or method is UNSET:
             return None
-        path, raw_path, query = target
-        return Operation(
-            index, name, method, path, raw_path, query, headers, replaces, body, timeout
-        )
+        path, raw, query = target
+        return Operation(index, name, method, path, raw, query, headers, replaces, body, timeout)
 
     def _note(self, index: int, name: str, member: str, code: str, detail: str) -> None:
-        pointer = f"/operations/{index}/{member}"
+        self._note_at(f"/{member}", index, name, code, detail)
+
+    def _note_at(self, place: str, index: int, name: str, code: str, detail: str) -> None:
+        pointer = f"/operations/{index}{place}"
         self.problems.append(
             Problem(code=code, detail=detail, pointer=pointer, index=index, id=name)
         )
@@ -107,10 +108,10 @@ class OperationChecks:
         return name
 
     def _read_path(
-        self, index: int, name: str, given: str | UnsetType, faulty: Collection[str]
+        self, index: int, name: str, given: str | UnsetType, faulty: Collection[Fault]
     ) -> Target | None:
         if given is UNSET:
-            if "path" not in faulty:
+            if not _is_faulty("/path", faulty):
                 self._note(index, name, "path", "invalid_operation", "path is required.")
             return None
         try:
@@ -174,7 +175,7 @@ class OperationChecks:
     def _decode_text(self, index: int, name: str, given: Raw, encoding: str) -> bytes:
         try:
             text = _decode_string(given)
-            return text.encode() if encoding == "text" else b64decode(text, validate=True)
+            return text.encode() if encoding == "text" else a2b_base64(text, strict_mode=True)
         except msgspec.DecodeError:
             detail = f"With bodyEncoding {encoding}, body must be a string."
         except ValueError:
@@ -184,10 +185,15 @@ class OperationChecks:
 
     def _check_depth(self, index: int, body: Raw) -> None:
         limit = self._rules.max_json_depth
-        if depth(bytes(body)) > limit:
+        content = bytes(body)
+        if content.count(b"[") + content.count(b"{") > limit and depth(content) > limit:
             raise JSONTooDeep(
                 f"The body of operation {index} nests more than {limit} arrays and objects."
             )
+
+
+def _is_faulty(place: str, faulty: Collection[Fault]) -> bool:
+    return any(fault[0] == place for fault in faulty)
 
 
 def _is_id(name: str) -> bool:

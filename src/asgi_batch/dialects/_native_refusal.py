@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from asgi_batch._core.rules import Rules
-from asgi_batch.dialects._native_checks import OperationChecks
+from asgi_batch.dialects._native_checks import Fault, OperationChecks
 from asgi_batch.dialects._native_wire import WireOperation
 from asgi_batch.dialects._strict_json import has_hidden_members, syntax_error
 from asgi_batch.errors import (
@@ -45,6 +45,12 @@ _decode_text: Final = msgspec.json.Decoder(str).decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_array: Final = msgspec.json.Decoder(list[Raw]).decode
 
+# What only helps to phrase a refusal must not cost more than the refusal itself.
+_MEMBER_NAME: Final = re.compile(rb'"([^"\\]*+)"\s*+:').finditer
+_SEARCHED_BYTES: Final = 64 * 1024
+_MAX_UNKNOWN: Final = 5
+_SHOWN_NAME: Final = 64
+
 # A slice costs more memory than the bytes it stands for. A refused document with more commas than
 # any sensible one is told of its first problem only.
 _MAX_COMMAS: Final = 200_000
@@ -61,14 +67,13 @@ def explain(document: bytes, error: msgspec.DecodeError, rules: Rules) -> BatchR
     """
     try:
         _decode_value(document)
+        if document.count(b",") > _MAX_COMMAS:
+            return invalid([_envelope_problem("", f"{error}.")], None, rules)
+        return _explain_members(document, rules)
     except msgspec.DecodeError as syntax:
         return syntax_error(document, syntax)
     except RecursionError:
         return too_deep(rules)
-    if document.count(b",") > _MAX_COMMAS:
-        return invalid([_envelope_problem("", f"{error}.")], None, rules)
-    try:
-        return _explain_members(document, rules)
     except BatchRefused as refusal:
         return refusal
 
@@ -106,15 +111,18 @@ def check_on_error(value: object) -> list[Problem]:
 def _explain_members(document: bytes, rules: Rules) -> BatchRefused:
     try:
         envelope = _members_of(document, "")
-    except msgspec.DecodeError:
+    except msgspec.ValidationError:
         detail = 'The body must be an object: {"operations": […]}.'
         return invalid([_envelope_problem("", detail)], None, rules)
-    problems = _unknown_members(envelope, _ENVELOPE_MEMBERS)
+    problems = [
+        Problem(code=code, detail=detail, pointer=place)
+        for place, code, detail in _unknown_members(envelope, _ENVELOPE_MEMBERS)
+    ]
     if "onError" in envelope:
         problems += check_on_error(_text_or_none(envelope["onError"]))
     try:
         sources = _decode_array(envelope.get("operations", b"null"))
-    except msgspec.DecodeError:
+    except msgspec.ValidationError:
         detail = "operations is required; it must be an array."
         problems.append(_envelope_problem("/operations", detail))
         return invalid(problems, None, rules)
@@ -133,23 +141,21 @@ def _explain_operation(index: int, source: Raw, checks: OperationChecks) -> None
     pointer = f"/operations/{index}"
     try:
         members = _members_of(source, pointer)
-    except msgspec.DecodeError:
+    except msgspec.ValidationError:
         detail = "An operation must be an object with method and path."
-        checks.problems.append(_operation_problem(index, pointer, detail))
+        problem = Problem(code="invalid_operation", detail=detail, pointer=pointer, index=index)
+        checks.problems.append(problem)
         return
-    checks.problems += _unknown_members(members, tuple(_MEMBERS), index)
     values: dict[str, Any] = {}
+    faulty = _unknown_members(members, tuple(_MEMBERS))
     for name, (decoder, expected) in _MEMBERS.items():
-        if name not in members:
-            continue
-        try:
-            values[name] = decoder.decode(members[name])
-        except msgspec.ValidationError:
-            detail = f"{name} must be {expected}."
-            checks.problems.append(_operation_problem(index, f"{pointer}/{name}", detail))
+        if name in members:
+            try:
+                values[name] = decoder.decode(members[name])
+            except msgspec.ValidationError:
+                faulty.append((f"/{name}", "invalid_operation", f"{name} must be {expected}."))
     if "headers" in values:
         _members_of(members["headers"], f"{pointer}/headers")
-    faulty = members.keys() - values.keys()
     checks.check(index, WireOperation(**values), faulty)
 
 
@@ -166,29 +172,34 @@ def _members_of(source: bytes | Raw, pointer: str) -> Members:
 
 
 def _repeated_name(source: bytes, members: Members) -> str | None:
-    for name in members:
-        if len(re.findall(rb'"%b"\s*:' % re.escape(name.encode()), source)) > 1:
+    seen: set[str] = set()
+    for match in _MEMBER_NAME(source[:_SEARCHED_BYTES]):
+        name = match[1].decode(errors="replace")
+        if name in seen and name in members:
             return name
+        seen.add(name)
     return None
 
 
-def _unknown_members(
-    members: Members, known: Collection[str], index: int | None = None
-) -> list[Problem]:
-    return [_unknown_member(name, known, index) for name in members if name not in known]
+def _unknown_members(members: Members, known: Collection[str]) -> list[Fault]:
+    unknown = [name for name in members if name not in known]
+    faults: list[Fault] = [
+        (f"/{_escaped(name)}", "unknown_field", f"This member is not known.{_hint(name, known)}")
+        for name in unknown[:_MAX_UNKNOWN]
+    ]
+    if (more := len(unknown) - _MAX_UNKNOWN) > 0:
+        detail = f"{more} more members are not known. Known are {', '.join(known)}."
+        faults.append(("", "unknown_field", detail))
+    return faults
 
 
-def _unknown_member(name: str, known: Collection[str], index: int | None) -> Problem:
-    close = get_close_matches(name[:32], known, n=1)
-    hint = f" Did you mean {close[0]}?" if close else f" Known are {', '.join(known)}."
-    where = "" if index is None else f"/operations/{index}"
-    escaped = name[:128].replace("~", "~0").replace("/", "~1")
-    return Problem(
-        code="unknown_field",
-        detail=f"This member is not known.{hint}",
-        pointer=f"{where}/{escaped}",
-        index=index,
-    )
+def _hint(name: str, known: Collection[str]) -> str:
+    close = get_close_matches(name[:_SHOWN_NAME], known, n=1)
+    return f" Did you mean {close[0]}?" if close else f" Known are {', '.join(known)}."
+
+
+def _escaped(name: str) -> str:
+    return name[:_SHOWN_NAME].replace("~", "~0").replace("/", "~1")
 
 
 def _text_or_none(source: Raw) -> str | None:
@@ -200,10 +211,6 @@ def _text_or_none(source: Raw) -> str | None:
 
 def _envelope_problem(pointer: str, detail: str) -> Problem:
     return Problem(code="invalid_operation", detail=detail, pointer=pointer)
-
-
-def _operation_problem(index: int, pointer: str, detail: str) -> Problem:
-    return Problem(code="invalid_operation", detail=detail, pointer=pointer, index=index)
 
 
 def no_operations() -> Problem:

@@ -11,7 +11,7 @@ from base64 import b64encode
 from typing import Final
 
 import msgspec
-from msgspec import Raw
+import orjson
 
 from asgi_batch._core.media_types import JSON, OTHER, PLAIN_JSON, TEXT, kind_of
 from asgi_batch._core.models import Batch, Result, Summary
@@ -27,10 +27,12 @@ from asgi_batch.dialects._native_refusal import (
     too_many,
 )
 from asgi_batch.dialects._native_wire import accounted_size, decode_envelope
-from asgi_batch.dialects._strict_json import check_unicode, is_utf8, solid_size
+from asgi_batch.dialects._strict_json import check_unicode, depth, is_utf8, solid_size
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode_value: Final = msgspec.json.Decoder(Raw).decode
+
+# Readers give up at some depth, Python's own at about a thousand, and the answer adds to it.
+_MAX_RESULT_DEPTH: Final = 500
 
 
 def decode(document: bytes, rules: Rules) -> Batch:
@@ -43,15 +45,15 @@ def decode(document: bytes, rules: Rules) -> Batch:
     check_unicode(document)
     try:
         envelope = decode_envelope(document)
+        total = len(envelope.operations)
+        if total > rules.max_operations:
+            raise too_many(total, rules)
+        if solid_size(document) != accounted_size(envelope):
+            check_hidden_members(document)
     except msgspec.DecodeError as error:
         raise explain(document, error, rules) from None
     except RecursionError:
         raise too_deep(rules) from None
-    total = len(envelope.operations)
-    if total > rules.max_operations:
-        raise too_many(total, rules)
-    if solid_size(document) != accounted_size(envelope):
-        check_hidden_members(document)
     checks = OperationChecks(rules)
     if envelope.onError is not msgspec.UNSET:
         checks.problems += check_on_error(envelope.onError)
@@ -136,8 +138,17 @@ def _embed(body: bytes, kind: int, is_encoded: bool) -> tuple[bytes, bytes]:
 
 
 def _is_valid_json(body: bytes) -> bool:
+    """
+    Whether every reader of the answer will be able to read *body* in the middle of it.
+
+    orjson refuses what some parsers take and others choke on: numbers beyond any float, NaN,
+    half surrogate pairs.
+    """
     try:
-        _decode_value(body)
-    except (msgspec.DecodeError, RecursionError):
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
         return False
-    return is_utf8(body)
+    is_flat = len(body) <= 2 * _MAX_RESULT_DEPTH or (
+        body.count(b"[") + body.count(b"{") <= _MAX_RESULT_DEPTH
+    )
+    return is_flat or depth(body) <= _MAX_RESULT_DEPTH
