@@ -439,7 +439,7 @@ class TestAnswers:
             "title": "Too many operations",
             "status": 413,
             "code": "too_many_operations",
-            "detail": "The batch has 4 operations; at most 3 are answered at once.",
+            "detail": "The batch has 4 operations; send at most 3 in one request.",
             "syncOperations": 3,
         }
         assert fits.statuses == [200] * 3

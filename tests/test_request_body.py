@@ -17,7 +17,7 @@ from asgi_batch.errors import (
     UnsupportedMediaType,
 )
 from asgi_batch.limits import Gate
-from support import Exchange, batch_body, batch_scope, call, respond
+from support import Exchange, batch_body, batch_scope, call, http_scope, respond
 
 MIB = 1024 * 1024
 
@@ -367,6 +367,33 @@ class TestThroughTheMiddleware:
 
         assert exchange.status == 413
         assert (exchange.headers.get("connection") == "close") is closes
+
+    @pytest.mark.parametrize(
+        ("header", "closes"),
+        [
+            ((b"Content-Length", b"7"), True),
+            ((b"Transfer-Encoding", b"chunked"), True),
+            ((b"content-type", b"text/plain"), True),
+            ((b"content-length", b"0"), False),
+            ((b"accept", b"a"), False),
+        ],
+    )
+    async def test_a_request_that_has_no_body_is_not_waited_for(self, header, closes):
+        """
+        Only a client that may be sending still is listened to before the answer ends.
+        """
+        asked = []
+
+        async def receive():
+            asked.append(1)
+            return {"type": "http.request", "body": b""}
+
+        exchange = Exchange(http_scope("GET", "/batch", headers=[header]))
+        await BatchMiddleware(respond)(exchange.scope, receive, exchange.send)
+
+        assert exchange.status == 405
+        assert (exchange.headers.get("connection") == "close") is closes
+        assert bool(asked) is closes
 
     async def test_t19_the_connection_after_a_body_that_was_read(self):
         """

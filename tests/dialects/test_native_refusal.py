@@ -11,7 +11,11 @@ from asgi_batch.errors import (
     AsgiBatchError,
     BatchRefused,
     ConfigurationError,
+    DuplicateKey,
     InvalidBatch,
+    InvalidJSON,
+    JSONTooDeep,
+    MethodNotAllowed,
     OperationAborted,
     Problem,
 )
@@ -260,6 +264,7 @@ class TestOperation:
         T27: each member has one type, and a wrong one is told once.
         """
         assert the_problem(**{name: value}) == {
+            "id": "1",
             "pointer": f"/operations/1/{name}",
             "code": "invalid_operation",
             "detail": f"{name} must be {expected}.",
@@ -278,6 +283,7 @@ class TestOperation:
         T27: a wrong encoding is told once, with and without a body.
         """
         expected = {
+            "id": "1",
             "pointer": "/operations/1/bodyEncoding",
             "code": "invalid_operation",
             "detail": "bodyEncoding must be a string.",
@@ -453,6 +459,7 @@ class TestOperation:
         T27: with a hint where one can be given.
         """
         assert the_problem(**{name: 1}) == {
+            "id": "1",
             "pointer": f"/operations/1/{name[:64]}",
             "code": "unknown_field",
             "detail": f"This member is not known. {hint}",
@@ -480,7 +487,7 @@ class TestAllProblemsAtOnce:
         )
 
         assert refused["status"] == 422
-        assert refused["detail"] == "15 problems in 4 of 6 operations; nothing was executed."
+        assert refused["detail"] == "15 problems; nothing was executed."
         assert [
             (each.get("index"), each.get("id"), each["pointer"], each["code"])
             for each in refused["errors"]
@@ -492,12 +499,12 @@ class TestAllProblemsAtOnce:
             (0, "0", "/operations/0/timeout", "invalid_operation"),
             (0, "0", "/operations/0/bodyEncoding", "invalid_operation"),
             (2, None, "/operations/2", "invalid_operation"),
-            (3, None, "/operations/3/method", "invalid_operation"),
-            (3, None, "/operations/3/path", "invalid_operation"),
-            (3, None, "/operations/3/id", "invalid_operation"),
+            (3, "3", "/operations/3/method", "invalid_operation"),
+            (3, "3", "/operations/3/path", "invalid_operation"),
+            (3, "3", "/operations/3/id", "invalid_operation"),
             (3, "3", "/operations/3/headers/cookie", "header_not_allowed"),
             (3, "3", "/operations/3/headers/host", "header_not_allowed"),
-            (4, None, "/operations/4/pth", "unknown_field"),
+            (4, "y", "/operations/4/pth", "unknown_field"),
             (4, "y", "/operations/4/method", "method_not_allowed"),
             (4, "y", "/operations/4/path", "invalid_path"),
         ]
@@ -515,6 +522,16 @@ class TestAllProblemsAtOnce:
 
         assert beside[:-1] == alone
         assert len(alone) == 5
+
+    def test_problems_of_operations_only(self):
+        """
+        Where the batch itself is sound, the sentence says how many operations are not.
+        """
+        operations = [{"method": "get", "path": "x"}, GOOD, {"method": "GET", "path": "x"}]
+
+        assert refusal({"operations": operations})["detail"] == (
+            "3 problems in 2 of 3 operations; nothing was executed."
+        )
 
     def test_one_problem_of_one_operation(self):
         """
@@ -614,6 +631,21 @@ class TestErrors:
             "max": 1,
         }
         assert "max" not in BatchRefused("Change this.").as_dict()
+
+    @pytest.mark.parametrize(
+        ("refusal", "title"),
+        [
+            (InvalidJSON, "Invalid JSON"),
+            (JSONTooDeep, "JSON too deep"),
+            (DuplicateKey, "Duplicate key"),
+            (MethodNotAllowed, "Method not allowed"),
+        ],
+    )
+    def test_titles(self, refusal, title):
+        """
+        The title is the code in words.
+        """
+        assert refusal("Change this.").as_dict()["title"] == title
 
     def test_the_number_of_operations_may_be_unknown(self):
         """

@@ -30,6 +30,16 @@ def encode(body=b"", status=200, name="op", **headers):
     return native.encode_result(Result(operation(name), status, shown, body)).decode()
 
 
+def body_text(body):
+    """
+    What stands for a JSON *body* in its result.
+    """
+    encoded = native.encode_result(
+        Result(operation(), 200, {b"content-type": b"application/json"}, body)
+    )
+    return bytes(msgspec.json.decode(encoded, type=dict[str, msgspec.Raw])["result"]).decode()
+
+
 def body_of(result):
     """
     The app's body, as a client gets it back from *result*, whose members are JSON text.
@@ -58,7 +68,7 @@ class TestJSON:
             b"{}",
             b"null",
             b' {"a" : 1.0 ,"a":12345678901234567890123}\n',
-            b"1e999",
+            b"1e300",
             b'"\\u003cb\\u003e"',
             "ä😀".encode().join([b'"', b'"']),
         ],
@@ -107,7 +117,17 @@ class TestJSON:
 
     @pytest.mark.parametrize(
         "body",
-        [b"{", b'{"a":NaN}', b"{} {}", b'"\\ud800"', b"[1,]", b"\xef\xbb\xbf{}", b" ", b"a\nb"],
+        [
+            b"1e999",
+            b"{",
+            b'{"a":NaN}',
+            b"{} {}",
+            b'"\\ud800"',
+            b"[1,]",
+            b"\xef\xbb\xbf{}",
+            b" ",
+            b"a\nb",
+        ],
     )
     def test_t24_what_claims_to_be_json_and_is_not(self, body):
         """
@@ -143,6 +163,19 @@ class TestJSON:
 
         assert result["result"] == body.decode()
         assert result["encoding"] == "text"
+
+    @pytest.mark.parametrize(("start", "end"), [(b"[", b"]"), (b'{"[":', b"}")])
+    def test_t22_depth_boundary(self, start, end):
+        """
+        T22: a reader's own parser can follow 500 levels of a result and the answer around it.
+        """
+        fits = start * 500 + b"1" + end * 500
+        one_more = b"[" + fits + b"]"
+        flat = b"[" + b"[],{}," * 1000 + b"1]"
+
+        assert body_text(fits) == fits.decode()
+        assert body_text(flat) == flat.decode()
+        assert json.loads(body_text(one_more)) == one_more.decode()
 
     def test_compressed_json(self):
         """
