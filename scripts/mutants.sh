@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 BIN=$PWD/.venv/bin
 SOURCE=src/asgi_batch
-LOOP='-k "not uvloop and not trio"'
+ONE_LOOP='-k "not uvloop and not trio"'
 
 declare -A MODULES=(
     [core]="$SOURCE/_core"
@@ -23,7 +23,7 @@ declare -A TESTS=(
     [core]="tests/core tests/dialects"
     [checks]="tests/dialects"
     [dialects]="tests/dialects"
-    [running]="$(ls tests/test_{subrequest,call,ledger,executor,isolation,faults}*.py 2>/dev/null | xargs) $LOOP"
+    [running]="$(ls tests/test_{subrequest,call,ledger,executor,isolation,faults}*.py 2>/dev/null | xargs) $ONE_LOOP"
 )
 
 prepare() {
@@ -32,13 +32,20 @@ prepare() {
     mkdir -p "$copy"
     cp -r src tests pyproject.toml docs "$copy"
     find "$copy" -name __pycache__ -prune -exec rm -rf {} +
+    # Fewer examples, and the same for every mutant.
+    cat >> "$copy/tests/conftest.py" <<'PROFILE'
+
+settings.register_profile("mutants", BASE, max_examples=25, derandomize=True, database=None)
+settings.load_profile("mutants")
+PROFILE
     "$BIN/python" scripts/mutants.py configure "$copy" "${MODULES[$part]}" "${TESTS[$part]} ${MUTANTS_ARGS:-}"
 }
 
 run() {
     local copy=mutants/$1
     cd "$copy"
-    export PATH=$BIN:$PATH PYTHONPATH=$PWD/src PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_PROFILE=ci
+    export PATH=$BIN:$PATH PYTHONPATH=$PWD/src PYTHONDONTWRITEBYTECODE=1
+    export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 HYPOTHESIS_PROFILE=ci
     cosmic-ray init cosmic-ray.toml session.sqlite
     cr-filter-operators session.sqlite cosmic-ray.toml
     python ../../scripts/mutants.py skip session.sqlite
