@@ -1,0 +1,188 @@
+"""
+The results of one batch: which of them count, what they add up to, and when there are too many.
+"""
+
+import pytest
+
+from asgi_batch._core.models import Batch, Operation, Result, Summary
+from asgi_batch._ledger import Ledger
+from asgi_batch.errors import Failure
+
+SKIPS = [Failure.SKIPPED, Failure.SKIPPED_TIMEOUT, Failure.SKIPPED_TOO_LARGE]
+
+
+def make_batch(total, *, stop_on_error=False):
+    """
+    A batch of *total* operations.
+    """
+    operations = [
+        Operation(index, str(index), "GET", "/", b"/", b"", (), frozenset(), b"", None)
+        for index in range(total)
+    ]
+    return Batch(operations, stop_on_error)
+
+
+def encode(result):
+    """
+    A result in as few bytes as a test needs: its body, or what went wrong.
+    """
+    return result.failure.name.encode() if result.failure else result.body
+
+
+def answered(batch, index, body=b"x", status=200):
+    """
+    The app's answer to an operation.
+    """
+    return Result(batch.operations[index], status, {}, body)
+
+
+def failed(batch, index, failure):
+    """
+    What the library says of an operation.
+    """
+    return Result.failed(batch.operations[index], failure)
+
+
+def test_results_are_kept_in_the_order_of_the_operations():
+    """
+    The order in which they come in is of no account.
+    """
+    batch = make_batch(3)
+    ledger = Ledger(batch, encode, 100)
+    for index in (2, 0, 1):
+        ledger.record(answered(batch, index, b"%d" % index))
+
+    assert ledger.results == [b"0", b"1", b"2"]
+    assert (ledger.open, ledger.size) == (0, 3)
+
+
+@pytest.mark.parametrize("late_status", [200, 500])
+def test_the_first_result_of_an_operation_counts(late_status):
+    """
+    A second one changes neither the result, nor the summary, nor what may start.
+    """
+    batch = make_batch(2, stop_on_error=True)
+    ledger = Ledger(batch, encode, 100)
+    ledger.record(answered(batch, 0, b"first"))
+    reason = ledger.record(answered(batch, 0, b"second, and longer", late_status))
+
+    assert reason is None
+    assert ledger.results == [b"first", b""]
+    assert (ledger.open, ledger.size) == (1, 5)
+    assert ledger.summary() == Summary(2, 1, 0, 0)
+
+
+@pytest.mark.parametrize("status", [100, 200, 204, 304, 399])
+def test_below_400_is_a_success(status):
+    """
+    Redirects and the like are answers.
+    """
+    batch = make_batch(1, stop_on_error=True)
+    ledger = Ledger(batch, encode, 100)
+
+    assert ledger.record(answered(batch, 0, status=status)) is None
+    assert ledger.summary() == Summary(1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("status", [400, 404, 499, 500, 599])
+@pytest.mark.parametrize("stop_on_error", [False, True])
+def test_from_400_on_is_a_failure(status, stop_on_error):
+    """
+    It stops what comes after it where the client has asked for that.
+    """
+    batch = make_batch(2, stop_on_error=stop_on_error)
+    ledger = Ledger(batch, encode, 100)
+    reason = ledger.record(answered(batch, 0, status=status))
+
+    assert reason is (Failure.SKIPPED if stop_on_error else None)
+    assert ledger.summary() == Summary(2, 0, 1, 0)
+
+
+def test_the_apps_own_424_is_a_failure_and_no_skip():
+    """
+    What the app says is not mistaken for what the library says.
+    """
+    batch = make_batch(1)
+    ledger = Ledger(batch, encode, 100)
+    ledger.record(answered(batch, 0, status=424))
+
+    assert ledger.summary() == Summary(1, 0, 1, 0)
+
+
+@pytest.mark.parametrize("failure", [each for each in Failure if each not in SKIPS])
+def test_each_failure_is_counted_as_one(failure):
+    """
+    An operation that ran and did not succeed has failed.
+    """
+    batch = make_batch(2)
+    ledger = Ledger(batch, encode, 100)
+    ledger.record(failed(batch, 0, failure))
+
+    assert ledger.summary() == Summary(2, 0, 1, 0)
+
+
+@pytest.mark.parametrize("failure", SKIPS)
+def test_each_skip_is_counted_as_one(failure):
+    """
+    An operation that never ran has not failed, and is no reason to skip others.
+    """
+    batch = make_batch(2, stop_on_error=True)
+    ledger = Ledger(batch, encode, 100)
+
+    assert ledger.record(failed(batch, 0, failure)) is None
+    assert ledger.summary() == Summary(2, 0, 0, 1)
+
+
+def test_t30_size_boundary():
+    """
+    T30: exactly max_bytes fit; the answer that does not is replaced, and ends the batch.
+    """
+    batch = make_batch(3)
+    fits, does_not = (Ledger(batch, encode, size) for size in (10, 9))
+    reasons = []
+    for ledger in (fits, does_not):
+        ledger.record(answered(batch, 0, b"12345"))
+        reasons.append(ledger.record(answered(batch, 1, b"67890")))
+
+    assert reasons == [None, Failure.SKIPPED_TOO_LARGE]
+    assert fits.results[:2] == [b"12345", b"67890"]
+    assert does_not.results[:2] == [b"12345", b"BATCH_RESPONSE_TOO_LARGE"]
+    assert does_not.summary() == Summary(3, 1, 1, 0)
+    assert does_not.size == len(b"".join(does_not.results))
+
+
+def test_t30_the_librarys_own_words_always_fit():
+    """
+    T30: every operation gets its result, although the answer is full.
+    """
+    batch = make_batch(3)
+    ledger = Ledger(batch, encode, 1)
+    ledger.record(failed(batch, 0, Failure.APP_EXCEPTION))
+    reason = ledger.record(failed(batch, 1, Failure.OPERATION_TIMEOUT))
+    ledger.record(failed(batch, 2, Failure.SKIPPED))
+
+    assert reason is None
+    assert ledger.results == [b"APP_EXCEPTION", b"OPERATION_TIMEOUT", b"SKIPPED"]
+    assert ledger.open == 0
+
+
+def test_t30_a_full_answer_outranks_on_error():
+    """
+    T30: what is skipped says why: there is no room, whatever onError says.
+    """
+    batch = make_batch(2, stop_on_error=True)
+    ledger = Ledger(batch, encode, 3)
+
+    assert ledger.record(answered(batch, 0, b"1234")) is Failure.SKIPPED_TOO_LARGE
+
+
+def test_a_summary_in_the_middle():
+    """
+    Operations without a result are counted in the total only.
+    """
+    batch = make_batch(4)
+    ledger = Ledger(batch, encode, 100)
+    ledger.record(answered(batch, 1))
+
+    assert ledger.summary() == Summary(4, 1, 0, 0)
+    assert ledger.open == 3
