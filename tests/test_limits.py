@@ -1,12 +1,16 @@
 """
-`Limits`: what each number may be, and what a wrong one is told.
+`Limits`: what each number may be, and what a wrong one is told; and the gate that counts.
 """
 
 from dataclasses import FrozenInstanceError, fields
 
+import anyio
 import pytest
+from anyio import wait_all_tasks_blocked
+from anyio.lowlevel import checkpoint
 
-from asgi_batch import ConfigurationError, Limits
+from asgi_batch import ConfigurationError, GateStatistics, Limits
+from asgi_batch.limits import Gate
 
 NAMES = [field.name for field in fields(Limits)]
 SECONDS = ["operation_timeout", "batch_timeout", "body_timeout"]
@@ -150,3 +154,78 @@ def test_limits_are_settings_not_state():
         Limits(1000)
     with pytest.raises(TypeError, match="max_operation"):
         Limits(max_operation=1)
+
+
+class Line:
+    """
+    Borrowers at a gate, and the order in which they got through.
+    """
+
+    def __init__(self, total):
+        self.gate = Gate(total)
+        self.order = []
+
+    async def enter(self, name):
+        await self.gate.acquire(name)
+        self.order.append(name)
+
+
+async def test_t33_the_gate_is_first_come_first_served():
+    """
+    T33: whoever comes later does not overtake those who wait, even if a token is free by then.
+    """
+    line = Line(1)
+    await line.enter("a")
+    async with anyio.create_task_group() as tasks:
+        for name in "bc":
+            tasks.start_soon(line.enter, name)
+            await wait_all_tasks_blocked()
+        waiting = line.gate.statistics()
+        line.gate.release("a")
+        tasks.start_soon(line.enter, "d")
+        for name in "bc":
+            await wait_all_tasks_blocked()
+            line.gate.release(name)
+    line.gate.release("d")
+
+    assert waiting == GateStatistics(running=1, waiting=2, abandoned=0, held_bytes=0)
+    assert line.order == ["a", "b", "c", "d"]
+    assert line.gate.statistics() == GateStatistics(running=0, waiting=0, abandoned=0, held_bytes=0)
+
+
+async def test_a_free_token_is_taken_without_giving_way():
+    """
+    Nobody waits for a token that is there.
+    """
+    line = Line(2)
+    turns = []
+
+    async def other():
+        turns.append(len(line.order))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        await line.enter("a")
+        await line.enter("b")
+        entered = list(line.order), list(turns)
+        await checkpoint()
+
+    assert entered == (["a", "b"], [])
+    assert line.gate.statistics().running == 2
+
+
+async def test_f19_a_borrower_that_gives_up_leaves_the_line():
+    """
+    F19: a cancelled wait leaves neither a token nor a place behind.
+    """
+    line = Line(1)
+    await line.enter("a")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(line.enter, "b")
+        await wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    line.gate.release("a")
+    await line.enter("c")
+
+    assert line.order == ["a", "c"]
+    assert line.gate.statistics() == GateStatistics(running=1, waiting=0, abandoned=0, held_bytes=0)
