@@ -4,6 +4,7 @@ The native dialect, refusing: every problem at once, each with its place, a code
 
 import json
 import time
+import tracemalloc
 
 import pytest
 
@@ -159,6 +160,22 @@ class TestDocument:
                 "detail": "Expected `str`, got `int` - at `$.operations[0].path`.",
             }
         ]
+
+    @pytest.mark.parametrize("operation", [b"{},", b'{"method":"GET","path":"/"},', b"0,", b"[],"])
+    def test_t26_very_many_operations_cost_little_memory(self, operation):
+        """
+        T26, T28: a refused batch takes no more memory than a few times its own size.
+        """
+        document = b'{"operations":[' + operation * 250_000 + b"{}]}"
+        tracemalloc.start()
+        try:
+            refused = refusal_of(document)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+        assert refused["code"] in ("too_many_operations", "invalid_batch")
+        assert peak < 15 * len(document)
 
     def test_t35_very_many_unknown_members_are_refused_quickly(self):
         """
