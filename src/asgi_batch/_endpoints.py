@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Final
@@ -148,11 +149,7 @@ class SubmitEndpoint:
 
     async def _answer(self, ledger: Ledger) -> None:
         parts = native.encode_answer(ledger.results, ledger.summary())
-        try:
-            await self._respond(200, [(b"content-type", b"application/json")], parts)
-        except OSError:
-            # The client has gone at the last moment; the server knows and says so.
-            return
+        await self._respond(200, [(b"content-type", b"application/json")], parts)
 
     async def _refuse(self, refusal: BatchRefused) -> None:
         headers = [(b"content-type", b"application/problem+json")]
@@ -173,8 +170,12 @@ class SubmitEndpoint:
             "status": status,
             "headers": [*headers, *sized, *_COMMON_HEADERS],
         }
-        await self._send(start)
-        chunks = _chunks(parts)
+        # A server raises OSError where the client has gone; it knows and needs no second word.
+        with suppress(OSError):
+            await self._send(start)
+            await self._send_body(_chunks(parts))
+
+    async def _send_body(self, chunks: Iterator[bytes]) -> None:
         last = next(chunks, b"")
         for chunk in chunks:
             await self._send({"type": "http.response.body", "body": last, "more_body": True})

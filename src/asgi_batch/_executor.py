@@ -97,7 +97,8 @@ class Execution:
         self._ledger = ledger
         self._next = 0
         self._total = len(batch.operations)
-        self._shortest = min(map(self._timeout_of, batch.operations))
+        usual = engine.limits.operation_timeout
+        self._shortest = min(operation.timeout or usual for operation in batch.operations)
         self._batch_deadline = math.inf
         self._last_breath = 0.0
         self._workers: set[Worker] = set()
@@ -134,8 +135,8 @@ class Execution:
         Stop, because nobody waits for the answer: start nothing more, and end what is running.
         """
         self.is_aborted = self._is_over = True
-        self._next = self._total
         self._finished.set()
+        self._next = self._total
         for worker in self._workers:
             if worker.subrequest is None:
                 worker.scope.cancel()
@@ -155,13 +156,12 @@ class Execution:
         self._is_over = True
         self._next = self._total
         for worker in self._workers:
-            if worker.subrequest is None or worker.is_busy:
+            if worker.subrequest is None:
                 worker.scope.cancel()
+            elif worker.is_busy:
+                self._abandon(worker, worker.subrequest)
         if not self._workers:
             self._left.set()
-
-    def _timeout_of(self, operation: Operation) -> float:
-        return operation.timeout or self._limits.operation_timeout
 
     def _grow(self) -> None:
         if self._next < self._total and self._fronts < self._limits.concurrency:
@@ -187,17 +187,19 @@ class Execution:
             self._skip_rest(Failure.SKIPPED_TIMEOUT)
         failure = Failure.BATCH_TIMEOUT if is_over else Failure.OPERATION_TIMEOUT
         for worker in self._workers:
-            if worker.is_busy and (is_over or worker.deadline <= now):
-                self._give_up(worker, failure)
+            subrequest = worker.subrequest
+            if subrequest is None or not worker.is_busy or worker.is_abandoned:
+                continue
+            if is_over or worker.deadline <= now:
+                self._abandon(worker, subrequest)
+                self._settle(Result.failed(subrequest.operation, failure))
 
-    def _give_up(self, worker: Worker, failure: Failure) -> None:
-        if worker.is_abandoned or worker.subrequest is None:
-            return
-        worker.is_abandoned = worker.is_spent = True
-        self._gate.abandoned += 1
-        worker.subrequest.abort()
+    def _abandon(self, worker: Worker, subrequest: Subrequest) -> None:
+        subrequest.abort()
         worker.scope.cancel()
-        self._settle(Result.failed(worker.subrequest.operation, failure))
+        if not worker.is_abandoned:
+            worker.is_abandoned = worker.is_spent = True
+            self._gate.abandoned += 1
 
     def _time_to_look(self, now: float) -> float:
         # An operation that starts later cannot be due before the shortest timeout has passed.
@@ -269,8 +271,7 @@ class Execution:
                 contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
             if worker.is_tail:
                 self._return_to_front(worker)
-            if not worker.guard.is_clean():
-                worker.is_spent = True
+            worker.is_spent = worker.is_spent or not worker.guard.is_clean()
             if self._gate.waiting:
                 break
         worker.subrequest = None
@@ -281,9 +282,8 @@ class Execution:
             self._next = self._total
 
     def _scope_for(self, operation: Operation) -> Scope:
-        current = CurrentOperation(
-            self._batch_id, operation.id, operation.index, self._total, 1, False
-        )
+        index, total = operation.index, self._total
+        current = CurrentOperation(self._batch_id, operation.id, index, total, 1, False)
         return self._template.scope_for(operation, current)
 
     def _on_pause(self, worker: Worker) -> None:
