@@ -31,6 +31,7 @@ _MEDIA_TYPES: Final = {
     "text": (b"content-type", b"text/plain; charset=utf-8"),
     "base64": (b"content-type", b"application/octet-stream"),
 }
+_NOT_BASE64: Final = "body is not base64 (RFC 4648 section 4, with padding)."
 _NUMBER_STARTS: Final = tuple(b"%c" % byte for byte in b"-0123456789")
 _decode_string: Final = msgspec.json.Decoder(str).decode
 _decode_number: Final = msgspec.json.Decoder(float).decode
@@ -175,11 +176,15 @@ class OperationChecks:
     def _decode_text(self, index: int, name: str, given: Raw, encoding: str) -> bytes:
         try:
             text = _decode_string(given)
-            return text.encode() if encoding == "text" else a2b_base64(text, strict_mode=True)
+            if encoding == "text":
+                return text.encode()
+            if len(text) % 4 == 0:
+                return a2b_base64(text, strict_mode=True)
+            detail = _NOT_BASE64
         except msgspec.DecodeError:
             detail = f"With bodyEncoding {encoding}, body must be a string."
         except ValueError:
-            detail = "body is not base64 (RFC 4648 section 4, with padding)."
+            detail = _NOT_BASE64
         self._note(index, name, "body", "invalid_operation", detail)
         return b""
 

@@ -221,12 +221,13 @@ def no_operations() -> Problem:
     return Problem(code="empty_batch", detail=detail, pointer="/operations")
 
 
-def too_many(count: int, rules: Rules) -> TooManyOperations:
+def too_many(count: int | None, rules: Rules) -> TooManyOperations:
     """
-    The refusal of a batch of *count* operations.
+    The refusal of a batch of *count* operations; None where nobody has counted to the end.
     """
     limit = rules.max_operations
-    detail = f"The batch has {count} operations; send at most {limit} in one request."
+    number = f"more than {limit}" if count is None else count
+    detail = f"The batch has {number} operations; send at most {limit} in one request."
     return TooManyOperations(detail, limits={"maxOperations": limit})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Final, TypeAlias
 
 import msgspec
@@ -36,6 +37,50 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
 
 
 decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
+
+# Objects per operation from which on a document is looked at before it is taken apart.
+_MANY_OBJECTS: Final = 8
+
+
+class _Element:
+    """
+    One element of ``operations``, whatever it is.
+    """
+
+
+class _Elements(msgspec.Struct):
+    operations: list[_Element]
+
+
+class _Enough(Exception):
+    """Raised to stop the parser."""
+
+
+def has_far_too_many(document: bytes, limit: int) -> bool:
+    """
+    Whether *document* has so many operations above *limit* that they had better not be parsed.
+
+    A parsed operation takes many times the bytes of its source.
+    """
+    if document.count(b"{") <= _MANY_OBJECTS * limit:
+        return False
+    counter = itertools.count(1)
+
+    def count(_type: type, _value: object) -> _Element:
+        if next(counter) > limit:
+            raise _Enough
+        return _ELEMENT
+
+    try:
+        msgspec.json.decode(document, type=_Elements, dec_hook=count)
+    except _Enough:
+        return True
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return False
+
+
+_ELEMENT: Final = _Element()
 
 # The bytes that a member adds to its own text, comma included.
 _LIST: Final = len('{"operations":[]}')

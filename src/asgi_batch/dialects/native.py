@@ -26,7 +26,7 @@ from asgi_batch.dialects._native_refusal import (
     too_deep,
     too_many,
 )
-from asgi_batch.dialects._native_wire import accounted_size, decode_envelope
+from asgi_batch.dialects._native_wire import accounted_size, decode_envelope, has_far_too_many
 from asgi_batch.dialects._strict_json import check_unicode, depth, is_utf8, solid_size
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -43,6 +43,8 @@ def decode(document: bytes, rules: Rules) -> Batch:
         BatchRefused: It does not describe one; the subclass says why.
     """
     check_unicode(document)
+    if has_far_too_many(document, rules.max_operations):
+        raise too_many(None, rules)
     try:
         envelope = decode_envelope(document)
         total = len(envelope.operations)
