@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import GenericAlias
 from typing import Final, TypeAlias
 
 import msgspec
@@ -42,16 +43,6 @@ decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
 _MANY_OBJECTS: Final = 8
 
 
-class _Element:
-    """
-    One element of ``operations``, whatever it is.
-    """
-
-
-class _Elements(msgspec.Struct):
-    operations: list[_Element]
-
-
 class _Enough(Exception):
     """Raised to stop the parser."""
 
@@ -66,21 +57,21 @@ def has_far_too_many(document: bytes, limit: int) -> bool:
         return False
     counter = itertools.count(1)
 
-    def count(_type: type, _value: object) -> _Element:
+    def count(_operation: object) -> None:
         if next(counter) > limit:
             raise _Enough
-        return _ELEMENT
 
+    # Types without members, so that the parser keeps nothing of what it reads.
+    operation = msgspec.defstruct("Counted", (), namespace={"__post_init__": count})
+    envelope = msgspec.defstruct("Envelope", [("operations", GenericAlias(list, (operation,)))])
     try:
-        msgspec.json.decode(document, type=_Elements, dec_hook=count)
+        msgspec.json.decode(document, type=envelope)
     except _Enough:
         return True
     except (msgspec.DecodeError, RecursionError):
         return False
     return False
 
-
-_ELEMENT: Final = _Element()
 
 # The bytes that a member adds to its own text, comma included.
 _LIST: Final = len('{"operations":[]}')
