@@ -260,6 +260,24 @@ async def test_an_app_may_wrap_its_cancellation_in_a_group():
     assert middleware.statistics().running == 0
 
 
+async def test_an_app_may_raise_a_group_instead_of_its_cancellation(caplog):
+    """
+    A cancelled operation that raises errors of its own is late all the same, and nothing else.
+    """
+
+    async def app(scope, receive, send):
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ExceptionGroup("while cleaning up", [ValueError("boom")])
+
+    limits = Limits(operation_timeout=0.1, concurrency=1)
+    answer = await submit(BatchMiddleware(app, limits=limits), "GET /a", "GET /b")
+
+    assert answer.bodies == ["operation_timeout"] * 2
+    assert errors(caplog) == []
+
+
 # --- F30: a thread that nobody can stop
 
 
@@ -464,6 +482,29 @@ async def test_f32_background_tasks_do_not_take_the_place_of_operations():
     assert answer.bodies == ["fine"] * 12
     assert during == 12
     assert max(running) <= 12
+
+
+async def test_f32_background_tasks_may_run_in_tasks_of_their_own():
+    """
+    F32: it is the last message that counts, whichever of the app's tasks sends it.
+    """
+    release = anyio.Event()
+
+    async def answer_and_go_on(send):
+        await respond(send, b"fine")
+        await release.wait()
+
+    async def app(scope, receive, send):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer_and_go_on, send)
+
+    limits = Limits(concurrency=2, total_concurrency=12, batch_timeout=1)
+    middleware = BatchMiddleware(app, limits=limits)
+    async with submitted(middleware, *["GET /"] * 12) as answer:
+        with releasing(release):
+            await answer.answered.wait()
+
+    assert answer.bodies == ["fine"] * 12
 
 
 async def test_f32_background_tasks_keep_their_tokens():
@@ -828,6 +869,39 @@ async def test_messages_after_the_body_are_not_taken_for_a_disconnect():
     await BatchMiddleware(app)(exchange.scope, receive, exchange.send)
 
     assert exchange.bodies == ["fine"]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+@pytest.mark.parametrize("side", ["receive", "send"])
+async def test_a_fault_of_the_server_is_the_servers(kind, side):
+    """
+    What receive() or send() raise goes back where it came from, and everything is given back.
+    """
+
+    async def app(scope, receive, send):
+        for _ in range(50):
+            await anyio.lowlevel.checkpoint()
+        await respond(send, b"fine")
+
+    exchange = Exchange(batch_scope(), batch_body(["GET /"] * 3))
+
+    async def receive():
+        if side == "receive" and not exchange._chunks:
+            raise kind("of the server")
+        return await exchange.receive()
+
+    async def send(message):
+        if side == "send":
+            raise kind("of the server")
+        await exchange.send(message)
+
+    middleware = BatchMiddleware(app)
+    with pytest.raises(ExceptionGroup) as raised:
+        await middleware(exchange.scope, receive, send)
+    statistics = middleware.statistics()
+
+    assert raised.group_contains(kind, match="of the server")
+    assert (statistics.running, statistics.waiting, statistics.held_bytes) == (0, 0, 0)
 
 
 # --- the batch request is cancelled

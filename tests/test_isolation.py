@@ -7,14 +7,15 @@ import asyncio
 import gc
 import logging
 from contextvars import ContextVar
+from types import SimpleNamespace
 
 import anyio
 import anyio.to_thread
 import pytest
 import sniffio
 
-from asgi_batch import BatchMiddleware, Limits
-from support import batch_scope, respond, settled, submit
+from asgi_batch import BatchMiddleware, Limits, _task_guard
+from support import batch_scope, respond, settled, submit, submitted
 
 # The operations of a batch run one after the other in the same task.
 ONE_BY_ONE = Limits(concurrency=1, batch_timeout=5)
@@ -577,6 +578,155 @@ async def test_an_abandoned_generator_with_a_timeout_harms_nobody_else():
     answer = await submit(middleware, "GET /a", "GET /bad", "GET /b")
 
     assert answer.bodies == ["fine", "answered", "fine"]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+async def test_an_operation_may_leak_and_never_return(leak):
+    """
+    Late is late: the deadline holds inside of scopes that nobody leaves.
+    """
+
+    async def bad(scope, receive, send):
+        leak()
+        await anyio.sleep_forever()
+
+    limits = Limits(concurrency=1, operation_timeout=0.2)
+    middleware = BatchMiddleware(with_neighbours(bad), limits=limits)
+    answer = await submit(middleware, "GET /a", "GET /bad", "GET /b")
+    is_cut = leak != leaves_scope_open
+
+    assert answer.bodies == ["fine", "app_exception" if is_cut else "operation_timeout", "fine"]
+    assert middleware.statistics().abandoned == 0
+
+
+async def test_a_leaked_task_group_harms_nobody_else():
+    """
+    A task group that is never left, with a task that ends by itself.
+    """
+    kept = []
+
+    async def bad(scope, receive, send):
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        kept.append(tasks)
+        tasks.start_soon(anyio.sleep, 0.005)
+        await respond(send, b"answered")
+
+    middleware = BatchMiddleware(with_neighbours(bad), limits=ONE_BY_ONE)
+    answer = await submit(middleware, "GET /a", "GET /bad", "GET /b")
+
+    assert answer.bodies == ["fine", "answered", "fine"]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+async def test_a_leak_ends_with_a_gone_client(leak):
+    """
+    F19: tasks that were put aside end with their batch, also when nobody waits for it.
+    """
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/bad":
+            await respond(send, b"answered")
+            leak()
+        else:
+            await anyio.sleep_forever()
+
+    middleware = BatchMiddleware(app, limits=ONE_BY_ONE)
+    async with submitted(middleware, "GET /bad", "GET /a", "GET /b") as exchange:
+        await settled()
+        exchange.disconnect()
+        await exchange.returned.wait()
+
+    assert exchange.sent == []
+    assert middleware.statistics().running == 0
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+async def test_a_leak_ends_with_a_cancelled_request(leak):
+    """
+    F19: nor does a server that shuts down wait for them.
+    """
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/bad":
+            await respond(send, b"answered")
+            leak()
+        else:
+            await anyio.sleep_forever()
+
+    middleware = BatchMiddleware(app, limits=ONE_BY_ONE)
+    with anyio.move_on_after(0.2) as shutdown:
+        await submit(middleware, "GET /bad", "GET /a", "GET /b")
+
+    assert shutdown.cancelled_caught
+    assert middleware.statistics().running == 0
+
+
+# --- where a task cannot be looked at
+
+
+@pytest.fixture
+def blind(monkeypatch):
+    """
+    A later anyio that keeps the state of tasks elsewhere.
+    """
+    monkeypatch.setattr(_task_guard, "anyio_asyncio", SimpleNamespace())
+
+
+@ASYNCIO
+@pytest.mark.usefixtures("blind")
+async def test_without_a_guard_every_operation_has_a_task_of_its_own():
+    """
+    What cannot be checked is not relied on.
+    """
+    tasks = []
+
+    async def app(scope, receive, send):
+        tasks.append(asyncio.current_task())
+        await anyio.lowlevel.checkpoint()
+        await respond(send, b"fine")
+
+    middleware = BatchMiddleware(app, limits=Limits(concurrency=3))
+    answer = await submit(middleware, *["GET /"] * 30)
+
+    assert answer.bodies == ["fine"] * 30
+    assert len(set(tasks)) == 30
+    assert middleware.statistics().running == 0
+
+
+@ASYNCIO
+@pytest.mark.usefixtures("blind")
+async def test_without_a_guard_deadlines_and_cancellation_still_work():
+    """
+    It costs speed, and nothing else.
+    """
+
+    async def never(scope, receive, send):
+        await anyio.sleep_forever()
+
+    middleware = BatchMiddleware(never, limits=Limits(operation_timeout=0.1, concurrency=2))
+    answer = await submit(middleware, *["GET /"] * 4)
+    with anyio.move_on_after(0.05) as shutdown:
+        await submit(middleware, *["GET /"] * 4)
+
+    assert answer.bodies == ["operation_timeout"] * 4
+    assert shutdown.cancelled_caught
+    assert middleware.statistics().running == 0
+
+
+@ASYNCIO
+async def test_a_task_that_anyio_does_not_know_is_never_clean():
+    """
+    A task without anyio's own record could hide anything.
+    """
+    guard = await asyncio.create_task(_make_guard())
+
+    assert not guard.is_in_scope()
+    assert not guard.is_clean()
+
+
+async def _make_guard():
+    return _task_guard.guard_task()
 
 
 # --- nothing stays
