@@ -132,9 +132,73 @@ class TestEnvelope:
         one_more = f'{{"operations":[{",".join([operation] * 1001)}]}}'.encode()
         many_faults = b'{"operations":[' + b",".join([b"7"] * 1001) + b"]}"
 
+        one_fault = fits.replace(b'"GET"', b"7", 1)
+
         assert len(decode(fits).operations) == 1000
+        assert refusal_of(one_fault)["code"] == "invalid_batch"
         assert refusal_of(one_more)["code"] == "too_many_operations"
         assert refusal_of(many_faults)["code"] == "too_many_operations"
+
+
+class TestVeryManyObjects:
+    """
+    T26: a document with very many objects is counted before it is taken apart.
+    """
+
+    OPERATION = b'{"method":"PUT","path":"/","body":[%b]}'
+    RULES = with_rules(max_operations=2)
+
+    def document(self, *objects):
+        """
+        A batch with an operation for each number of *objects*.
+        """
+        bodies = [b",".join([b"{}"] * (number - 1)) for number in objects]
+        return b'{"operations":[%b]}' % b",".join(self.OPERATION % body for body in bodies)
+
+    @pytest.mark.parametrize("objects", [(7, 8), (8, 8), (1, 40), (99, 99), (99,)])
+    def test_objects_in_bodies_are_no_operations(self, objects):
+        """
+        T28: the limit is on operations, however many objects they carry.
+        """
+        document = self.document(*objects)
+
+        assert len(decode(document, self.RULES).operations) == len(objects)
+
+    @pytest.mark.parametrize(
+        ("objects", "count"),
+        [
+            ((1, 1, 13), "3"),
+            ((1, 1, 14), "more than 2"),
+            ((1,) * 15, "15"),
+            ((1,) * 16, "more than 2"),
+        ],
+    )
+    def test_too_many_operations_are_counted_no_further_than_needed(self, objects, count):
+        """
+        T26, T28: from eight objects per allowed operation on, the sentence knows the limit only.
+        """
+        refusal = refusal_of(self.document(*objects), self.RULES)
+
+        assert refusal["code"] == "too_many_operations"
+        assert refusal["detail"] == (
+            f"The batch has {count} operations; send at most 2 in one request."
+        )
+
+    @pytest.mark.parametrize(
+        ("document", "code"),
+        [
+            (b"{}" * 20, "invalid_json"),
+            (b'{"operations":[{},%b' % (b"{" * 20), "invalid_json"),
+            (b'{"operations":7,"x":[%b]}' % b",".join([b"{}"] * 20), "invalid_batch"),
+            (b'{"operations":[%b{}%b]}' % (b'{"a":' * 20, b"}" * 20), "invalid_batch"),
+            (b'{"operations":[%b' % (b'{"a":' * 5000), "json_too_deep"),
+        ],
+    )
+    def test_other_faults_are_told_as_ever(self, document, code):
+        """
+        T24, T27: counting does not hide what is wrong.
+        """
+        assert refusal_of(document, self.RULES)["code"] == code
 
 
 class TestTimeout:

@@ -111,9 +111,11 @@ class TestJSON:
         """
         Other headers are shown without the content type that goes without saying.
         """
-        shown = encode(b"{}", content_type=b"application/json", etag=b'"1"')
+        shown = encode(b"{}", allow=b"GET", content_type=b"application/json", etag=b"1")
 
-        assert shown == '{"id":"op","status":200,"result":{},"headers":{"etag":"\\"1\\""}}'
+        assert shown == (
+            '{"id":"op","status":200,"result":{},"headers":{"allow":"GET","etag":"1"}}'
+        )
 
     @pytest.mark.parametrize(
         "body",
@@ -214,6 +216,7 @@ class TestText:
             (b"abc", {"content_type": b"text/plain", "content_encoding": b"gzip"}),
             (b"abc", {"content_type": b"application/octet-stream"}),
             (b"abc", {"content_type": b"text/event-stream"}),
+            (b"1", {"content_type": b"text/event-stream"}),
             (b"abc", {}),
         ],
     )
@@ -237,6 +240,14 @@ class TestNoBody:
         assert encode(b"", status, content_type=b"application/json") == (
             f'{{"id":"op","status":{status}}}'
         )
+
+    def test_an_empty_body_of_any_other_type(self):
+        """
+        The type is shown, since it does not go without saying.
+        """
+        shown = encode(b"", content_type=b"text/event-stream")
+
+        assert shown == '{"id":"op","status":200,"headers":{"content-type":"text/event-stream"}}'
 
     def test_an_empty_body_with_headers(self):
         """

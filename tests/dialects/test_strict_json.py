@@ -230,6 +230,24 @@ class TestSyntax:
 
         assert bytes(native.decode(with_body(body), RULES).operations[0].body) == body
 
+    def test_t24_a_zero_among_the_first_four_bytes(self):
+        """
+        T24: that is how UTF-16 and UTF-32 begin; further on it is a character like any other.
+        """
+        assert code_of(b'"ab\0"') == "invalid_unicode"
+        assert code_of(b'"abc\0"') == "invalid_json"
+
+    def test_t25_t35_how_far_a_half_pair_is_looked_for(self):
+        """
+        T25, T35: within the first MiB the code tells why; beyond, the document is just no JSON.
+        """
+        half = b"\\ud800"
+        within = b'"' + b"x" * (1024 * 1024 - len(half) - 1) + half + b'"'
+        beyond = b'"x' + within[1:]
+
+        assert code_of(within) == "invalid_unicode"
+        assert code_of(beyond) == "invalid_json"
+
     @pytest.mark.parametrize("number", ["1e999", "-1e999", "1E400", "9" * 400, "9" * 5000])
     def test_t24_a_timeout_out_of_range(self, number):
         """
@@ -486,6 +504,20 @@ class TestDuplicates:
         assert refusal["detail"] == (
             f"In {where}, a member's name is spelled with escapes; write it plainly."
         )
+
+    def test_t23_t35_how_far_a_repeated_name_is_looked_for(self):
+        """
+        T23, T35: within the first 64 KiB it is named; beyond, it is refused all the same.
+        """
+        start, end = b'{"onError":"stop","operations":[{"method":"PUT","path":"/","body":"', b'"}],'
+        again = b'"onError":'
+        filler = b"x" * (64 * 1024 - len(start + end + again))
+        within = refusal_of(start + filler + end + again + b'"stop"}')
+        beyond = refusal_of(start + filler + b"x" + end + again + b'"stop"}')
+
+        assert within["detail"] == 'In the body, "onError" is there twice.'
+        assert beyond["code"] == "duplicate_key"
+        assert "onError" not in beyond["detail"]
 
     def test_t23_a_body_may_repeat_its_members(self):
         """
