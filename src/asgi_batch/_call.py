@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
 from types import CoroutineType, coroutine
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import anyio
 
@@ -23,7 +23,17 @@ from asgi_batch._subrequest import ABORTED, COMPLETE, Subrequest
 from asgi_batch.types import ASGIApp, Scope
 
 Call: TypeAlias = Coroutine[Any, Any, None]
-Caller = TypeVar("Caller")
+
+
+class Caller(Protocol):
+    """
+    Whoever runs a call; *is_waiting* while the app waits for something.
+    """
+
+    is_waiting: bool
+
+
+CallerT = TypeVar("CallerT", bound=Caller)
 
 logger = logging.getLogger("asgi_batch")
 
@@ -62,8 +72,8 @@ def go_on(
     call: Call,
     paused_for: Any,
     context: Context,
-    on_pause: Callable[[Caller], None],
-    caller: Caller,
+    on_pause: Callable[[CallerT], None],
+    caller: CallerT,
 ) -> Generator[Any, Any, None]:
     """
     Carry *call* on from where `begin` left it, each of its steps inside *context*.
@@ -74,6 +84,7 @@ def go_on(
     """
     run = context.run
     while True:
+        caller.is_waiting = True
         on_pause(caller)
         try:
             answer = yield paused_for
@@ -85,6 +96,7 @@ def go_on(
             answer = error
         else:
             step = call.send
+        caller.is_waiting = False
         try:
             paused_for = run(step, answer)
         except StopIteration:

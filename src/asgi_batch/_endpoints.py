@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 import orjson
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from asgi_batch._core.models import Batch
 from asgi_batch._core.rules import Rules
@@ -76,6 +76,7 @@ class SubmitEndpoint:
         self._send = send
         self._body = BodyReader(scope, receive, self._engine.limits, self._engine.gate)
         self._watch = anyio.CancelScope()
+        self._cancellation: BaseException | None = None
 
     async def __call__(self) -> None:
         """
@@ -127,6 +128,8 @@ class SubmitEndpoint:
             # What apps leave behind in a task comes up when the task ends. It has been logged.
             if not execution.has_remains:
                 raise
+        if execution.has_remains:
+            await self._obey_cancellation()
 
     async def _attend(self, execution: Execution, ledger: Ledger, tasks: TaskGroup) -> None:
         execution.start(tasks)
@@ -136,10 +139,19 @@ class SubmitEndpoint:
             await execution.wait()
             if not execution.is_aborted:
                 await self._answer(ledger)
+        except anyio.get_cancelled_exc_class() as cancellation:
+            self._cancellation = cancellation
+            raise
         finally:
             if not execution.is_aborted:
                 self._watch.cancel()
                 execution.close()
+
+    async def _obey_cancellation(self) -> None:
+        # A task group raises its tasks' errors in place of a cancellation.
+        await checkpoint_if_cancelled()
+        if self._cancellation is not None:
+            raise self._cancellation
 
     async def _abort_on_disconnect(self, execution: Execution) -> None:
         with self._watch:

@@ -12,6 +12,7 @@ import logging
 import math
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -31,15 +32,14 @@ from asgi_batch.types import ASGIApp, Scope
 
 logger = logging.getLogger("asgi_batch")
 
-# Seconds that workers run on without giving way to other tasks of the process, when no operation
-# ever waits for anything.
+# Seconds that workers run on without giving way to other tasks, when no operation ever waits.
 _TIME_SLICE: Final = 0.001
 
 # Seconds between two looks at the deadlines, at least.
 _TICK: Final = 0.01
 
-# Seconds that a disconnected client's operations get to end by themselves, as they do when a
-# server tells them of the disconnect, before they are cancelled.
+# Seconds that operations of a client that has gone get to end by themselves, before they are
+# cancelled.
 _ABORT_GRACE: Final = 0.5
 
 
@@ -52,13 +52,13 @@ class Engine:
         app: What answers the operations.
         limits: Bounds in time and size.
         gate: Bounds what all batches do at a time.
-        exposed: Names of the app's headers that results may show, each mapped to itself.
+        bounds: What is taken of each answer.
     """
 
     app: ASGIApp
     limits: Limits
     gate: Gate
-    exposed: dict[bytes, bytes]
+    bounds: AnswerBounds
 
 
 class Execution:
@@ -87,9 +87,6 @@ class Execution:
         self._engine = engine
         self._limits = engine.limits
         self._gate = engine.gate
-        self._bounds = AnswerBounds(
-            engine.exposed, engine.limits.max_result_bytes, engine.limits.max_messages
-        )
         self._operations = batch.operations
         self._batch_id = batch_id
         self._template = template
@@ -168,16 +165,20 @@ class Execution:
             self._fronts += 1
             self._tasks.start_soon(self._work)
 
+    def _settle_for(self, worker: Worker, result: Result) -> None:
+        self._settle(result)
+        if worker.is_waiting:
+            # Another task of the app has answered.
+            self._on_pause(worker)
+
     def _settle(self, result: Result) -> None:
-        reason = self._ledger.record(result)
-        if reason is not None:
+        if (reason := self._ledger.record(result)) is not None:
             self._skip_rest(reason)
         if not self._ledger.open:
             self._finished.set()
 
     def _skip_rest(self, reason: Failure) -> None:
-        rest = self._operations[self._next :]
-        self._next = self._total
+        rest, self._next = self._operations[self._next :], self._total
         for operation in rest:
             self._settle(Result.failed(operation, reason))
 
@@ -245,6 +246,7 @@ class Execution:
         """
         Run operations until none is left, another batch waits, or *worker* is spent.
         """
+        settle = partial(self._settle_for, worker)
         while self._next < self._total and not worker.is_spent:
             now = monotonic()
             if now - self._last_breath > _TIME_SLICE:
@@ -254,7 +256,7 @@ class Execution:
             operation = self._operations[self._next]
             self._next += 1
             worker.deadline = now + (operation.timeout or self._limits.operation_timeout)
-            subrequest = worker.subrequest = Subrequest(operation, self._settle, self._bounds)
+            subrequest = worker.subrequest = Subrequest(operation, settle, self._engine.bounds)
             context = self._context.copy()
             try:
                 paused = context.run(
@@ -277,7 +279,7 @@ class Execution:
         worker.subrequest = None
 
     def _stop_if_cancelled(self, worker: Worker) -> None:
-        # An operation that takes no notice of a cancelled batch must not be followed by another.
+        # An operation that ignores a cancelled batch must not be followed by another.
         if worker.is_cancelled_from_outside():
             self._next = self._total
 
@@ -293,8 +295,6 @@ class Execution:
         self._grow()
 
     def _return_to_front(self, worker: Worker) -> None:
-        if self._fronts < self._limits.concurrency:
-            worker.is_tail = False
-            self._fronts += 1
-        else:
-            worker.is_spent = True
+        worker.is_tail = self._fronts >= self._limits.concurrency
+        worker.is_spent = worker.is_spent or worker.is_tail
+        self._fronts += not worker.is_tail

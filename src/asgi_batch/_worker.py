@@ -24,9 +24,19 @@ class Worker:
         is_abandoned: It is at an operation that was late, and may be stuck in it for good.
         is_spent: An operation left more behind than a result; it must not run another.
         is_tail: Its operation has answered and goes on, as background tasks do.
+        is_waiting: Its operation waits for something.
     """
 
-    __slots__ = ("deadline", "guard", "is_abandoned", "is_spent", "is_tail", "scope", "subrequest")
+    __slots__ = (
+        "deadline",
+        "guard",
+        "is_abandoned",
+        "is_spent",
+        "is_tail",
+        "is_waiting",
+        "scope",
+        "subrequest",
+    )
 
     guard: TaskGuard
 
@@ -37,6 +47,7 @@ class Worker:
         self.is_abandoned = False
         self.is_spent = False
         self.is_tail = False
+        self.is_waiting = False
 
     @property
     def is_busy(self) -> bool:

@@ -19,6 +19,7 @@ from asgi_batch._core.rules import Rules
 from asgi_batch._core.scope import route_path
 from asgi_batch._endpoints import Settings, SubmitEndpoint
 from asgi_batch._executor import Engine
+from asgi_batch._subrequest import AnswerBounds
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Gate, GateStatistics, Limits
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
@@ -82,12 +83,7 @@ class BatchMiddleware:
         self._gate = Gate(limits.total_concurrency)
         exposed = RESULT_HEADERS | _checked_names("expose_headers", expose_headers)
         self._settings = Settings(
-            engine=Engine(
-                app=app,
-                limits=limits,
-                gate=self._gate,
-                exposed={name.encode(): name.encode() for name in exposed},
-            ),
+            engine=_engine(app, limits, self._gate, exposed),
             rules=_rules(
                 limits,
                 batch_path=self._path,
@@ -113,6 +109,16 @@ class BatchMiddleware:
         What this process is doing for batches just now.
         """
         return self._gate.statistics()
+
+
+def _engine(app: ASGIApp, limits: Limits, gate: Gate, exposed: frozenset[str]) -> Engine:
+    names = [name.encode() for name in exposed]
+    bounds = AnswerBounds(
+        exposed=dict(zip(names, names, strict=True)),
+        max_bytes=limits.max_result_bytes,
+        max_messages=limits.max_messages,
+    )
+    return Engine(app=app, limits=limits, gate=gate, bounds=bounds)
 
 
 def _rules(
