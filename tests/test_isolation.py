@@ -662,6 +662,30 @@ async def test_a_leak_ends_with_a_cancelled_request(leak):
     assert middleware.statistics().running == 0
 
 
+@ASYNCIO
+@pytest.mark.parametrize("leak", LEAKS)
+async def test_a_leak_does_not_hide_that_the_request_was_cancelled(leak):
+    """
+    F19: asyncio's own cancellation, which is said only once, comes out again.
+    """
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/bad":
+            await respond(send, b"answered")
+            leak()
+        else:
+            await anyio.sleep_forever()
+
+    middleware = BatchMiddleware(app, limits=ONE_BY_ONE)
+    request = asyncio.create_task(submit(middleware, "GET /bad", "GET /a", "GET /b"))
+    await settled()
+    request.cancel()
+    await asyncio.wait([request])
+
+    assert request.cancelled()
+    assert middleware.statistics().running == 0
+
+
 # --- where a task cannot be looked at
 
 
