@@ -17,13 +17,13 @@ declare -A MODULES=(
     [core]="$SOURCE/_core"
     [checks]="$SOURCE/dialects/_native_checks.py $SOURCE/dialects/_native_wire.py"
     [dialects]="$SOURCE/dialects/native.py $SOURCE/dialects/_native_refusal.py $SOURCE/dialects/_strict_json.py"
-    [running]="$SOURCE/_subrequest.py $SOURCE/_call.py $SOURCE/_executor.py $SOURCE/_ledger.py"
+    [running]="$(ls $SOURCE/_{subrequest,call,executor,worker,ledger}.py | xargs)"
 )
 declare -A TESTS=(
     [core]="tests/core tests/dialects"
     [checks]="tests/dialects"
     [dialects]="tests/dialects"
-    [running]="$(ls tests/test_{subrequest,call,ledger,executor,isolation,faults}*.py 2>/dev/null | xargs) $ONE_LOOP"
+    [running]="$(ls tests/test_{subrequest,call,ledger,worker,executor,isolation,faults}*.py 2>/dev/null | xargs) $ONE_LOOP"
 )
 
 prepare() {
