@@ -2,11 +2,17 @@
 The ways to wrap an app that docs/frameworks.md tells of, and what it says happens.
 """
 
+import gzip
+import json
+
 import pytest
 from fastapi import FastAPI
 from litestar import Litestar, get
 from quart import Quart
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
@@ -261,3 +267,59 @@ async def test_django_refuses_lifespan_itself(anyio_backend):
     assert batch.statuses == [200, 404]
     with pytest.raises(ValueError, match="Django can only handle ASGI/HTTP connections"):
         await call(app, Exchange({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}))
+
+
+ORIGIN = (b"origin", b"https://app.example")
+
+
+def around(middleware, **settings):
+    return middleware(BatchMiddleware(starlette_app()), **settings)
+
+
+async def test_cors_outside_covers_the_endpoint():
+    """
+    With the CORS middleware around it, a browser may send a batch from another origin.
+    """
+    app = around(CORSMiddleware, allow_origins=["https://app.example"], allow_methods=["*"])
+    asks = [ORIGIN, (b"access-control-request-method", b"POST")]
+    preflight = await call(app, Exchange(http_scope("OPTIONS", "/batch", headers=asks)))
+    scope = batch_scope()
+    scope["headers"].append(ORIGIN)
+    batch = await submit(app, "GET /hello", scope=scope)
+
+    assert preflight.status == 200
+    assert preflight.headers["access-control-allow-origin"] == "https://app.example"
+    assert batch.headers["access-control-allow-origin"] == "https://app.example"
+    assert batch.bodies == ["Hello!"]
+
+
+async def test_compression_outside_compresses_the_answer():
+    """
+    GZipMiddleware around the endpoint compresses the answer, and no result within it.
+    """
+    app = around(GZipMiddleware, minimum_size=1)
+    scope = batch_scope()
+    scope["headers"].append((b"accept-encoding", b"gzip"))
+    batch = await submit(app, "GET /hello", scope=scope)
+    answer = json.loads(gzip.decompress(batch.body))
+
+    assert batch.headers["content-encoding"] == "gzip"
+    assert answer["results"][0]["result"] == "Hello!"
+
+
+async def test_session_outside_is_handed_on_when_named():
+    """
+    What middleware outside puts into the scope reaches operations if it is named, and only then.
+    """
+
+    async def whose(request):
+        return PlainTextResponse(str("session" in request.scope))
+
+    app = Starlette(routes=[Route("/whose", whose)])
+    silent = SessionMiddleware(BatchMiddleware(app), secret_key="secret")
+    named = SessionMiddleware(
+        BatchMiddleware(app, forward_scope_keys=["session"]), secret_key="secret"
+    )
+
+    assert (await submit(silent, "GET /whose")).bodies == ["False"]
+    assert (await submit(named, "GET /whose")).bodies == ["True"]
