@@ -117,4 +117,4 @@ def accounted_size(envelope: Envelope) -> int:
         if operation.timeout is not UNSET:
             values.append(operation.timeout)
             size += _TIMEOUT
-    return size + solid_size("".join(texts).encode()) + solid_size(b"".join(values))
+    return size + solid_size("".join(texts).encode()) + sum(map(solid_size, values))

@@ -81,7 +81,11 @@ def solid_size(data: bytes | msgspec.Raw) -> int:
     """
     The number of bytes in *data* that are not JSON white space.
     """
-    return len(bytes(data).translate(None, _WHITE_SPACE))
+    content = bytes(data)
+    if len(content) <= _CHUNK:
+        return len(content.translate(None, _WHITE_SPACE))
+    chunks = (content[start : start + _CHUNK] for start in range(0, len(content), _CHUNK))
+    return sum(len(chunk.translate(None, _WHITE_SPACE)) for chunk in chunks)
 
 
 def has_hidden_members(source: bytes | msgspec.Raw, members: Members) -> bool:
