@@ -30,6 +30,7 @@ from asgi_batch.errors import (
     MethodNotAllowed,
     NestedBatch,
     Overloaded,
+    RequestTimeout,
     TooManyOperations,
 )
 from asgi_batch.types import Receive, Scope, Send
@@ -164,6 +165,8 @@ class SubmitEndpoint:
         await self._respond(200, [(b"content-type", b"application/json")], parts)
 
     async def _refuse(self, refusal: BatchRefused) -> None:
+        if self._body.is_pending and not isinstance(refusal, RequestTimeout):
+            await self._body.drain_if_short()
         headers = [(b"content-type", b"application/problem+json")]
         if refusal.status == 405:
             headers.append(_ALLOW)
@@ -176,7 +179,10 @@ class SubmitEndpoint:
     async def _respond(
         self, status: int, headers: Iterable[tuple[bytes, bytes]], parts: list[bytes]
     ) -> None:
-        sized = [(b"content-length", b"%d" % sum(map(len, parts)))] if parts else []
+        sized = []
+        if parts and not self._body.is_pending:
+            # Some servers close the connection as soon as the promised length is sent.
+            sized = [(b"content-length", b"%d" % sum(map(len, parts)))]
         start = {
             "type": "http.response.start",
             "status": status,

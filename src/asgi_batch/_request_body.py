@@ -25,6 +25,10 @@ from asgi_batch.types import Receive, Scope
 # sending gets to see the answer instead of a connection reset.
 _DRAIN_SECONDS: Final = 5.0
 
+# Bytes of a body that is rather read than its connection closed, and seconds that it may take.
+_SHORT: Final = 64 * 1024
+_SHORT_SECONDS: Final = 1.0
+
 # A request without any of them has no body; in HTTP/2 one may have no length, but then a type.
 _BODY_SIGNS: Final = (b"content-length", b"transfer-encoding", b"content-type")
 
@@ -105,10 +109,20 @@ class BodyReader:
         """
         Read and drop what the client is still sending, within bounds.
         """
+        await self._drop(2 * self._limits.max_body_bytes, _DRAIN_SECONDS)
+
+    async def drain_if_short(self) -> None:
+        """
+        Read and drop a body that is declared to be short, so that its connection can be kept.
+        """
+        lengths = self._header(b"content-length")
+        if lengths and lengths[0].isdigit() and int(lengths[0][:20]) <= _SHORT:
+            await self._drop(_SHORT, _SHORT_SECONDS)
+
+    async def _drop(self, left: int, seconds: float) -> None:
         if self._header(b"expect"):
             return
-        left = self._limits.max_body_bytes
-        with anyio.move_on_after(_DRAIN_SECONDS):
+        with anyio.move_on_after(seconds):
             while not self.is_complete and left > 0:
                 message = await self._receive()
                 left -= len(message.get("body", b""))
