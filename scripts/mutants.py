@@ -3,8 +3,8 @@ What cosmic-ray leaves to be done for `scripts/mutants.sh`: settings, senseless 
 
 Usage:
     mutants.py configure COPY MODULES TESTS    write the settings of one part into its copy
-    mutants.py skip SESSION                    leave out mutants that no test could ever notice
-    mutants.py report NAME SESSION             print how many were noticed, and which were not
+    mutants.py skip DATABASE                    leave out mutants that no test could ever notice
+    mutants.py report NAME DATABASE             print how many were noticed, and which were not
 """
 
 import ast
@@ -28,28 +28,28 @@ def configure(copy: str, modules: str, tests: str) -> None:
     (Path(copy) / "cosmic-ray.toml").write_text(settings)
 
 
-def skip(session: str) -> None:
+def skip(path: str) -> None:
     """
     Skip the mutants inside of annotations and of type aliases, which nobody evaluates.
     """
-    with use_db(session, WorkDB.Mode.open) as database:
+    with use_db(path, WorkDB.Mode.open) as database:
         spans = {}
         for item in list(database.pending_work_items):
             (mutation,) = item.mutations
-            path = Path(mutation.module_path)
-            if path not in spans:
-                spans[path] = list(_typing_spans(ast.parse(path.read_text())))
-            if any(_is_within(mutation, span) for span in spans[path]):
+            module = Path(mutation.module_path)
+            if module not in spans:
+                spans[module] = list(_typing_spans(ast.parse(module.read_text())))
+            if any(_is_within(mutation, span) for span in spans[module]):
                 skipped = WorkResult(worker_outcome=WorkerOutcome.SKIPPED, output="annotation")
                 database.set_result(item.job_id, skipped)
 
 
-def report(name: str, session: str) -> None:
+def report(name: str, path: str) -> None:
     """
-    Print the score of *session* and a row for each survivor.
+    Print the score of the run in *path* and a row for each survivor.
     """
     killed, survivors = 0, []
-    with use_db(session, WorkDB.Mode.open) as database:
+    with use_db(path, WorkDB.Mode.open) as database:
         for item, result in database.completed_work_items:
             if result.worker_outcome == WorkerOutcome.SKIPPED:
                 continue

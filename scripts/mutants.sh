@@ -46,11 +46,11 @@ run() {
     cd "$copy"
     export PATH=$BIN:$PATH PYTHONPATH=$PWD/src PYTHONDONTWRITEBYTECODE=1
     export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 HYPOTHESIS_PROFILE=ci
-    cosmic-ray init cosmic-ray.toml session.sqlite
-    cr-filter-operators session.sqlite cosmic-ray.toml
-    python ../../scripts/mutants.py skip session.sqlite
+    cosmic-ray init cosmic-ray.toml run.sqlite
+    cr-filter-operators run.sqlite cosmic-ray.toml
+    python ../../scripts/mutants.py skip run.sqlite
     cosmic-ray baseline cosmic-ray.toml
-    cosmic-ray exec cosmic-ray.toml session.sqlite
+    cosmic-ray exec cosmic-ray.toml run.sqlite
 }
 
 parts=("$@")
@@ -61,5 +61,5 @@ done
 printf '%s\n' "${parts[@]}" | xargs -P "$(nproc)" -I{} bash -c "$(declare -f run); BIN='$BIN'; set -euo pipefail; run {} > mutants/{}/log 2>&1" \
     || { echo "A part could not be run; see mutants/*/log." >&2; exit 1; }
 for part in "${parts[@]}"; do
-    "$BIN/python" scripts/mutants.py report "$part" "mutants/$part/session.sqlite"
+    "$BIN/python" scripts/mutants.py report "$part" "mutants/$part/run.sqlite"
 done
