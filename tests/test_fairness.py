@@ -19,7 +19,6 @@ from starlette.routing import Route
 from asgi_batch import BatchMiddleware, Limits
 from support import Exchange, Meter, call, http_scope, respond, settled, submit, submitted
 
-
 GET = {"method": "GET", "path": "/"}
 
 
