@@ -395,6 +395,24 @@ async def test_an_answer_says_its_bytes_are_json():
     assert json.loads(answer.body)["results"][0]["encoding"] == "text"
 
 
+async def test_f15_batches_need_no_lifespan():
+    """
+    F15: a server that never sends lifespan events gets its batches answered, from the first one on.
+    """
+    kinds = []
+
+    async def app(scope, receive, send):
+        kinds.append(scope["type"])
+        await respond(send, b"fine")
+
+    scope = batch_scope()
+    del scope["state"]
+    answer = await submit(BatchMiddleware(app), "GET /a", "GET /b", scope=scope)
+
+    assert answer.bodies == ["fine"] * 2
+    assert kinds == ["http"] * 2
+
+
 async def test_direct_requests_are_not_counted():
     """
     A request that is no batch costs no token and holds no bytes.

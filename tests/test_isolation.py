@@ -206,7 +206,7 @@ def _mutable_objects(value):
 
 async def test_t49_nothing_of_an_operation_reaches_the_outer_answer():
     """
-    T49: neither its status, nor its headers, nor its cookies become the batch's.
+    T49, T40: neither its status, nor its headers become the batch's, and cookies nobody sees.
     """
 
     async def app(scope, receive, send):
@@ -457,6 +457,28 @@ async def test_timeouts_of_asyncio_itself_work_inside_operations():
     answer = await submit(BatchMiddleware(app, limits=ONE_BY_ONE), "GET /a", "GET /b", "GET /c")
 
     assert answer.bodies == ["timed out"] * 3
+
+
+@ASYNCIO
+async def test_task_groups_of_asyncio_itself_work_inside_operations():
+    """
+    asyncio.TaskGroup cancels the task it runs in where a child fails, and takes that back.
+    """
+
+    async def fails():
+        raise LookupError("of a child")
+
+    async def app(scope, receive, send):
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fails())
+                await asyncio.sleep(10)
+        except* LookupError:
+            await asyncio.wait_for(respond(send, b"child failed"), 1)
+
+    answer = await submit(BatchMiddleware(app, limits=ONE_BY_ONE), "GET /a", "GET /b", "GET /c")
+
+    assert answer.bodies == ["child failed"] * 3
 
 
 async def test_cancel_scopes_and_task_groups_work_inside_operations():
