@@ -531,6 +531,30 @@ async def test_f32_background_tasks_keep_their_tokens():
     assert middleware.statistics().running == 0
 
 
+async def test_f32_background_tasks_that_never_end_cannot_keep_batches_waiting():
+    """
+    F32: where they hold every token, a batch is told so at batch_timeout, and nothing of it runs.
+    """
+    release = anyio.Event()
+    started = []
+
+    async def app(scope, receive, send):
+        started.append(scope["path"])
+        await respond(send, b"fine")
+        await release.wait()
+
+    limits = Limits(concurrency=2, total_concurrency=2, batch_timeout=DEADLINE)
+    middleware = BatchMiddleware(app, limits=limits)
+    async with submitted(middleware, "GET /a", "GET /b") as first:
+        with releasing(release):
+            await first.answered.wait()
+            second = await submit(middleware, "GET /c", "GET /d")
+
+    assert first.statuses == [200] * 2
+    assert (second.statuses, second.bodies) == ([424] * 2, ["batch_timeout"] * 2)
+    assert started == ["/a", "/b"]
+
+
 async def test_f32_a_background_task_outlives_a_client_that_goes_after_the_answer():
     """
     F32: once it is answered, an operation's background task is nobody's to cancel.
