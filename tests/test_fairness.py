@@ -313,3 +313,19 @@ async def test_a_line_is_served_in_order():
         release.set()
 
     assert finished == list(range(5))
+
+
+@pytest.mark.parametrize("first", ["asyncio", "trio"])
+def test_one_event_loop_after_another(first, caplog):
+    """
+    An app that is made once and run several times, as tests do it, has its line on each loop.
+    """
+    meter = Meter()
+    limits = Limits(concurrency=1, total_concurrency=1, batch_timeout=20)
+    middleware = BatchMiddleware(metered(meter), limits=limits)
+    backends = [first, first, "trio" if first == "asyncio" else "asyncio", first]
+    answers = [anyio.run(submit_all, middleware, 3, 5, backend=backend) for backend in backends]
+
+    assert [[answer.statuses for answer in each] for each in answers] == [[[200] * 5] * 3] * 4
+    assert meter.most == 1
+    assert caplog.records == []
