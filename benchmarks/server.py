@@ -1,7 +1,10 @@
 """
-Serves one of the apps, with batches as they come, under uvicorn; prints the port it has found.
+Serves an app with its batch endpoint under uvicorn, in one process, and prints the port.
+
+Limits are the defaults. Nothing is logged but warnings.
 """
 
+import socket
 import sys
 
 import uvicorn
@@ -11,25 +14,21 @@ from benchmarks.apps import APPS
 from benchmarks.programs import HOST
 
 
-def main(name: str) -> None:
+def main(app: str, http: str, loop: str) -> None:
     """
-    Serve the app called *name* until told to stop.
+    Serve *app*, one of `APPS`, until told to stop.
     """
     config = uvicorn.Config(
-        BatchMiddleware(APPS[name]),
-        host=HOST,
-        port=0,
-        http="httptools",
-        loop="uvloop",
-        access_log=False,
-        log_level="warning",
+        BatchMiddleware(APPS[app]), http=http, loop=loop, access_log=False, log_level="warning"
     )
-    listener = config.bind_socket()
-    # From here on connections wait in line, so that nobody has to wait for the server.
-    listener.listen(config.backlog)
-    print(listener.getsockname()[1], flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    # asyncio sends small answers at once only where a socket says that it is TCP.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind((HOST, 0))
+        # From here on connections wait in line, so that nobody has to wait for the server.
+        listener.listen(config.backlog)
+        print(listener.getsockname()[1], flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
