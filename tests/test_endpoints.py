@@ -90,11 +90,13 @@ async def test_t39_t45_no_answer_is_cached_or_guessed_at(method, body, status):
     """
     answer = await ask(BatchMiddleware(fine), method, body)
     sized = {"content-length": str(len(answer.body))} if answer.body else {}
+    if status == 405:
+        sized = {}  # the body was not read; see test_request_body.py
     kind = "application/json" if status == 200 else "application/problem+json"
     typed = {"content-type": kind} if answer.body else {}
     allowed = {"allow": "POST, OPTIONS"} if method != "POST" else {}
     headers = answer.headers
-    headers.pop("connection", None)  # said where the body was not read; see test_request_body.py
+    headers.pop("connection", None)
 
     assert answer.status == status
     assert headers == {

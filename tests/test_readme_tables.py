@@ -50,6 +50,17 @@ def _is_code(node):
     return isinstance(node, ast.Constant) and re.fullmatch(r"[a-z]+(_[a-z]+)+", str(node.value))
 
 
+def _arguments(node, makers):
+    """
+    What *node* hands to one of *makers*, or puts into a fault: a place, a code and a sentence.
+    """
+    if isinstance(node, ast.Tuple):
+        return node.elts if len(node.elts) == 3 else []
+    if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in makers:
+        return [*node.args, *(keyword.value for keyword in node.keywords)]
+    return []
+
+
 def _leads_somewhere(page, link):
     name, _, anchor = link.partition("#")
     target = (page.parent / name).resolve() if name else page
@@ -176,13 +187,12 @@ def test_no_problem_of_the_code_is_left_out():
     """
     makers = {"Problem", "TargetError", "HeaderError", "_note"}
     used = {
-        argument.value
+        node.value
         for folder in ("_core", "dialects")
         for file in (SOURCE / folder).glob("*.py")
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in makers
-        for argument in [*call.args, *(keyword.value for keyword in call.keywords)]
-        if _is_code(argument)
+        for node in _arguments(call, makers)
+        if _is_code(node)
     }
 
     assert used == set(_FAULTS)

@@ -94,8 +94,15 @@ def _check_number(name: str, value: object, *, whole: bool) -> None:
     if not isinstance(value, kinds) or isinstance(value, bool):
         kind = "a whole number" if whole else "a number of seconds"
         raise ConfigurationError(f"Limits({name}={value!r}): write {kind} above 0.")
-    if not (value > 0 and math.isfinite(value)):
+    if not (value > 0 and (whole or _fits_a_clock(value))):
         raise ConfigurationError(f"Limits({name}={value!r}): write a finite number above 0.")
+
+
+def _fits_a_clock(seconds: float) -> bool:
+    try:
+        return math.isfinite(seconds)
+    except OverflowError:
+        return False
 
 
 def _check_order(small: str, less: int, large: str, more: int) -> None:

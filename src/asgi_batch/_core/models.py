@@ -107,7 +107,7 @@ class CurrentOperation(msgspec.Struct, frozen=True):
     """
     What an app can learn about the operation it is answering.
 
-    Args:
+    Attributes:
         batch_id: Names the batch in logs; unguessable.
         operation_id: The client's id of the operation.
         index: Position in the batch, from 0.

@@ -166,7 +166,7 @@ def _members_of(source: bytes | Raw, pointer: str) -> Members:
         if (name := _repeated_name(bytes(source), members)) is not None:
             raise DuplicateKey(f'In {where}, "{name}" is there twice.')
         raise DuplicateKey(
-            f"In {where}, a member's name is spelled with escapes; write it plainly."
+            f"In {where}, a name is there twice or spelled with escapes; write each once, plainly."
         )
     return members
 
