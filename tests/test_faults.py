@@ -40,6 +40,8 @@ from support import (
 # on a busy machine.
 DEADLINE = 0.2
 MARGIN = 3.0
+# What the clocks of event loops round by.
+TICK = 0.01
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +95,7 @@ async def test_f29_an_operation_that_never_returns_is_a_504_on_time():
     assert answer.statuses == [200, 504, 200, 504]
     assert answer.bodies == ["fine", "operation_timeout", "fine", "operation_timeout"]
     assert cancelled == ["/never"] * 2
-    assert DEADLINE <= elapsed <= DEADLINE + MARGIN
+    assert DEADLINE - TICK <= elapsed <= DEADLINE + MARGIN
 
 
 async def test_f29_each_operation_has_a_deadline_of_its_own():
@@ -138,7 +140,7 @@ async def test_an_operation_may_ask_for_less_time():
     elapsed = anyio.current_time() - start
 
     assert answer.bodies == ["fine", "operation_timeout", "fine"]
-    assert 0.1 <= elapsed <= 0.1 + MARGIN
+    assert 0.1 - TICK <= elapsed <= 0.1 + MARGIN
 
 
 async def test_a_short_timeout_is_seen_although_nobody_else_is_in_a_hurry():
@@ -164,7 +166,7 @@ async def test_a_short_timeout_is_seen_although_nobody_else_is_in_a_hurry():
         elapsed = anyio.current_time() - start
 
     assert answer.bodies == ["fine", "operation_timeout"]
-    assert 0.1 <= elapsed <= 0.1 + MARGIN
+    assert 0.1 - TICK <= elapsed <= 0.1 + MARGIN
 
 
 async def test_a_late_operation_hears_that_nobody_listens():
@@ -309,7 +311,7 @@ async def test_f30_a_sync_endpoint_cannot_hold_up_the_answer():
     after = middleware.statistics()
 
     assert answer.bodies == ["fine", "operation_timeout", "fine"]
-    assert DEADLINE <= elapsed <= DEADLINE + MARGIN
+    assert DEADLINE - TICK <= elapsed <= DEADLINE + MARGIN
     assert not is_back
     assert (during.running, during.abandoned, in_threads) == (1, 1, 1)
     assert (after.running, after.abandoned, after.held_bytes) == (0, 0, 0)
@@ -400,7 +402,7 @@ async def test_f31_an_app_that_swallows_cancellation_cannot_hold_up_the_answer()
     after = middleware.statistics()
 
     assert answer.bodies == ["fine", "operation_timeout", "fine"]
-    assert DEADLINE <= elapsed <= DEADLINE + MARGIN
+    assert DEADLINE - TICK <= elapsed <= DEADLINE + MARGIN
     assert not is_back
     assert (during.running, during.abandoned) == (1, 1)
     assert (after.running, after.abandoned) == (0, 0)
@@ -677,7 +679,7 @@ async def test_a_batch_that_takes_too_long_is_answered_all_the_same():
     assert answer.bodies == ["fine"] + ["batch_timeout"] * 4
     assert answer.json()["summary"] == {"total": 5, "succeeded": 1, "failed": 2, "skipped": 2}
     assert started == ["/fast", "/a", "/b"]
-    assert DEADLINE <= elapsed <= DEADLINE + MARGIN
+    assert DEADLINE - TICK <= elapsed <= DEADLINE + MARGIN
 
 
 async def test_a_batch_of_stuck_threads_is_answered_in_time():

@@ -228,6 +228,8 @@ class Execution:
                     self._grow()
                     await worker.park(self._left)
         except RuntimeError:
+            if not self.has_remains:
+                raise
             logger.exception("An operation left a cancel scope open in the task that ran it.")
         finally:
             self._dismiss(worker)
@@ -267,7 +269,6 @@ class Execution:
                     self._stop_if_cancelled(worker)
                 subrequest.finish()
             except BaseException as error:
-                worker.is_spent = True
                 self._stop_if_cancelled(worker)
                 is_own = worker.guard.is_in_scope()
                 contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
@@ -284,9 +285,8 @@ class Execution:
             self._next = self._total
 
     def _scope_for(self, operation: Operation) -> Scope:
-        index, total = operation.index, self._total
-        current = CurrentOperation(self._batch_id, operation.id, index, total, 1, False)
-        return self._template.scope_for(operation, current)
+        mark = CurrentOperation(self._batch_id, operation.id, operation.index, self._total)
+        return self._template.scope_for(operation, mark)
 
     def _on_pause(self, worker: Worker) -> None:
         if not worker.is_tail and not worker.is_busy:

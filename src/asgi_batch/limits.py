@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Final, Protocol
 
 import anyio
+from anyio.lowlevel import RunVar
 
 from asgi_batch.errors import ConfigurationError
 
@@ -152,11 +153,14 @@ class Gate:
     batch waits for operations, never for batches.
     """
 
-    __slots__ = ("_holders", "_limiter", "abandoned", "waiting")
+    __slots__ = ("_holders", "_limiters", "_total", "abandoned", "running", "waiting")
 
     def __init__(self, total: int) -> None:
-        self._limiter = anyio.CapacityLimiter(total)
+        # A limiter belongs to one event loop; tests run one app on several.
+        self._limiters: RunVar[anyio.CapacityLimiter] = RunVar("asgi_batch_limiter")
+        self._total = total
         self._holders: set[HoldsBytes] = set()
+        self.running = 0
         self.waiting = 0
         self.abandoned = 0
 
@@ -182,31 +186,37 @@ class Gate:
         """
         Take a token for *borrower*, waiting in line where none is free.
         """
-        if not self.waiting:
-            try:
-                self._limiter.acquire_on_behalf_of_nowait(borrower)
-            except anyio.WouldBlock:
-                pass
-            else:
-                return
+        limiter = self._limiter()
         self.waiting += 1
         try:
-            await self._limiter.acquire_on_behalf_of(borrower)
+            limiter.acquire_on_behalf_of_nowait(borrower)
+        except anyio.WouldBlock:
+            await limiter.acquire_on_behalf_of(borrower)
         finally:
             self.waiting -= 1
+        self.running += 1
 
     def release(self, borrower: object) -> None:
         """
         Give *borrower*'s token back.
         """
-        self._limiter.release_on_behalf_of(borrower)
+        self._limiter().release_on_behalf_of(borrower)
+        self.running -= 1
+
+    def _limiter(self) -> anyio.CapacityLimiter:
+        try:
+            return self._limiters.get()
+        except LookupError:
+            limiter = anyio.CapacityLimiter(self._total)
+            self._limiters.set(limiter)
+            return limiter
 
     def statistics(self) -> GateStatistics:
         """
         A snapshot of the gate.
         """
         return GateStatistics(
-            running=int(self._limiter.borrowed_tokens),
+            running=self.running,
             waiting=self.waiting,
             abandoned=self.abandoned,
             held_bytes=self.held_bytes,

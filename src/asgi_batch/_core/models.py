@@ -120,5 +120,5 @@ class CurrentOperation(msgspec.Struct, frozen=True):
     operation_id: str
     index: int
     total: int
-    attempt: int
-    atomic: bool
+    attempt: int = 1
+    atomic: bool = False
