@@ -236,7 +236,8 @@ async def test_finding_5_a_batch_leaves_threads_for_others():
     assert threads.borrowed_tokens == 0
 
 
-async def test_a_batch_that_is_over_does_not_wait_in_line():
+@pytest.mark.parametrize("on_disconnect", ["abort", "finish"])
+async def test_a_batch_that_is_over_does_not_wait_in_line(on_disconnect):
     """
     A batch whose time is over while it waits for a token leaves at once, and holds up nobody.
     """
@@ -247,7 +248,7 @@ async def test_a_batch_that_is_over_does_not_wait_in_line():
             await release.wait()
 
     limits = Limits(concurrency=1, total_concurrency=1, batch_timeout=0.2)
-    middleware = BatchMiddleware(app, limits=limits)
+    middleware = BatchMiddleware(app, limits=limits, on_disconnect=on_disconnect)
     async with submitted(middleware, {**GET, "timeout": 0.01}) as stuck:
         await stuck.answered.wait()
         answer = await submit(middleware, "GET /", "GET /")

@@ -361,14 +361,17 @@ async def test_f30_threads_that_outlive_a_gone_client_count_as_abandoned():
         release.wait()
         return PlainTextResponse("too late")
 
-    app = Starlette(routes=[Route("/", stuck)])
+    def fine(request):
+        return PlainTextResponse("fine")
+
+    app = Starlette(routes=[Route("/stuck", stuck), Route("/fine", fine)])
     middleware = BatchMiddleware(app, limits=Limits(max_abandoned=1))
-    async with submitted(middleware, "GET /") as exchange:
+    async with submitted(middleware, "GET /stuck") as exchange:
         with releasing(release):
             await started.wait()
             exchange.disconnect()
             await until(lambda: middleware.statistics().abandoned)
-            refused = await submit(middleware, "GET /")
+            refused = await submit(middleware, "GET /fine")
 
     assert refused.status == 503
     assert middleware.statistics().abandoned == 0
