@@ -523,7 +523,7 @@ def leaves_deadline_open():
     """
     A timeout that nobody takes back, and that strikes while the next operation runs.
     """
-    anyio.move_on_after(0.02).__enter__()
+    anyio.move_on_after(0.01).__enter__()
 
 
 def leaves_several_scopes_open():
@@ -545,7 +545,7 @@ LEAKS = [
 
 @pytest.mark.parametrize("leak", LEAKS)
 @pytest.mark.parametrize("moment", ["before the answer", "after the answer", "with an exception"])
-@pytest.mark.parametrize("paths", [["/a", "/bad", "/b"], ["/a", "/b", "/bad"], ["/bad"]])
+@pytest.mark.parametrize("paths", [["/a", "/bad", "/b"], ["/bad"]])
 @pytest.mark.parametrize("concurrency", [1, 10])
 async def test_a_leaked_cancel_scope_harms_nobody_else(leak, moment, paths, concurrency):
     """
@@ -562,7 +562,7 @@ async def test_a_leaked_cancel_scope_harms_nobody_else(leak, moment, paths, conc
             if moment == "before the answer":
                 await respond(send, b"answered")
         else:
-            await anyio.sleep(0.05)
+            await anyio.sleep(0.03)
             await respond(send, b"fine")
 
     limits = Limits(concurrency=concurrency, batch_timeout=5)
@@ -582,7 +582,7 @@ async def test_an_abandoned_generator_with_a_timeout_harms_nobody_else():
     kept = []
 
     async def numbers():
-        with anyio.move_on_after(0.02):
+        with anyio.move_on_after(0.01):
             yield 1
             yield 2
 
@@ -593,7 +593,7 @@ async def test_an_abandoned_generator_with_a_timeout_harms_nobody_else():
             await anext(generator)
             await respond(send, b"answered")
         else:
-            await anyio.sleep(0.05)
+            await anyio.sleep(0.03)
             await respond(send, b"fine")
 
     middleware = BatchMiddleware(app, limits=ONE_BY_ONE)
