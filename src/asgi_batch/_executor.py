@@ -33,7 +33,7 @@ from asgi_batch.types import ASGIApp, Scope
 logger = logging.getLogger("asgi_batch")
 
 # Seconds that workers run on without giving way to other tasks, when no operation ever waits.
-_TIME_SLICE: Final = 0.001
+_TIME_SLICE: Final = 0.002
 
 # Seconds between two looks at the deadlines, at least.
 _TICK: Final = 0.01

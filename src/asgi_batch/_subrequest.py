@@ -118,11 +118,13 @@ class Subrequest:
         try:
             kind = message["type"]
             if kind == "http.response.body" and self.phase == STARTED:
-                gives_way = self._take_body(message)
+                if not self._take_body(message):
+                    return
             elif kind == "http.response.start" and self.phase == WAITING:
-                gives_way = self._take_start(message)
+                self._take_start(message)
+                return
             else:
-                gives_way = self._take_stray(kind)
+                self._take_stray(kind)
         except OperationAborted:
             await checkpoint()
             raise
@@ -130,8 +132,7 @@ class Subrequest:
             aborted = self._break_off(error)
             await checkpoint()
             raise aborted from error
-        if gives_way:
-            await checkpoint()
+        await checkpoint()
 
     def abort(self) -> None:
         """
@@ -158,7 +159,7 @@ class Subrequest:
         elif self.phase == STARTED:
             self._fail(Failure.APP_INCOMPLETE_RESPONSE, error_id)
 
-    def _take_start(self, message: Message) -> bool:
+    def _take_start(self, message: Message) -> None:
         status = message["status"]
         if not (isinstance(status, int) and 100 <= status <= 599):
             raise ValueError("status must be an int from 100 to 599")
@@ -170,7 +171,6 @@ class Subrequest:
         if kind_of(self._headers.get(b"content-type", b"")) == ENDLESS:
             raise self._fail(Failure.STREAMING_NOT_SUPPORTED)
         self.phase = STARTED
-        return False
 
     def _take_body(self, message: Message) -> bool:
         body = message.get("body", b"")
@@ -203,11 +203,11 @@ class Subrequest:
             self._body = bytearray()
         self._body += body
 
-    def _take_stray(self, kind: object) -> bool:
+    def _take_stray(self, kind: object) -> None:
         if self.phase == ABORTED:
             raise OperationAborted("The batch no longer waits for this operation.")
         if self.phase == COMPLETE or (kind == "http.response.debug" and self.phase == WAITING):
-            return True
+            return
         raise ValueError(f"message out of order or of unknown type: {kind!r:.100}")
 
     def _break_off(self, error: Exception) -> OperationAborted:

@@ -114,7 +114,7 @@ class BatchMiddleware:
 def _engine(app: ASGIApp, limits: Limits, gate: Gate, exposed: frozenset[str]) -> Engine:
     names = [name.encode() for name in exposed]
     bounds = AnswerBounds(
-        exposed=dict(zip(names, names, strict=True)),
+        exposed={b"content-length": b"", **dict(zip(names, names, strict=True))},
         max_bytes=limits.max_result_bytes,
         max_messages=limits.max_messages,
     )

@@ -182,7 +182,7 @@ def exposed_headers(
 
     Args:
         headers: As the app sent them.
-        exposed: Lower-case names to show, each mapped to itself.
+        exposed: Lower-case names to show, each mapped to itself; others may be mapped to nothing.
 
     Raises:
         TypeError: A name or a value is not bytes, which ASGI asks for.
@@ -192,7 +192,9 @@ def exposed_headers(
     for name, value in headers:
         if not isinstance(value, bytes):
             raise TypeError("a header value must be bytes")
-        key = exposed.get(name) or exposed.get(bytes.lower(name))
-        if key is not None:
+        key = exposed.get(name)
+        if key is None:
+            key = exposed.get(bytes.lower(name), b"")
+        if key:
             shown[key] = shown[key] + b", " + value if key in shown else value
     return shown

@@ -2,7 +2,8 @@
 A batch, its operations and their results, as plain data.
 
 They are `msgspec.Struct` and not dataclasses, because one of each is made per
-operation and a frozen dataclass takes ten times as long to make.
+operation and a frozen dataclass takes ten times as long to make. None can be part of a
+cycle, so the garbage collector need not look at them (``gc=False``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NO_HEADERS: Final[HeaderPairs] = ()
 NO_NAMES: Final[frozenset[bytes]] = frozenset()
 
 
-class Operation(msgspec.Struct, frozen=True):
+class Operation(msgspec.Struct, frozen=True, gc=False):
     """
     One entry of a batch, checked and ready to be sent through the app.
 
@@ -57,7 +58,7 @@ class Batch(msgspec.Struct, frozen=True):
     stop_on_error: bool = False
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True, gc=False):
     """
     The answer to one operation.
 
@@ -103,7 +104,7 @@ class Summary(msgspec.Struct, frozen=True):
     skipped: int
 
 
-class CurrentOperation(msgspec.Struct, frozen=True):
+class CurrentOperation(msgspec.Struct, frozen=True, gc=False):
     """
     What an app can learn about the operation it is answering.
 

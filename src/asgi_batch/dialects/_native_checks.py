@@ -63,7 +63,8 @@ class OperationChecks:
         """
         problems = len(self.problems)
         name = str(index) if wire.id is UNSET else wire.id
-        if self._indexes.setdefault(name, index) != index or not _is_id(name):
+        is_new = self._indexes.setdefault(name, index) == index
+        if not (is_new and name.isprintable() and 0 < len(name) <= _MAX_ID):
             name = self._reject_id(index, name)
         for place, code, detail in faulty:
             self._note_at(place, index, name, code, detail)

@@ -14,7 +14,7 @@ from asgi_batch.dialects._strict_json import solid_size
 Text: TypeAlias = str | UnsetType
 
 
-class WireOperation(msgspec.Struct, forbid_unknown_fields=True):
+class WireOperation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     One element of ``operations``. *body* and *timeout* stay as the client wrote them.
     """
