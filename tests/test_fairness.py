@@ -17,7 +17,17 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from asgi_batch import BatchMiddleware, Limits
-from support import Exchange, Meter, call, http_scope, respond, settled, submit, submitted
+from support import (
+    Exchange,
+    Meter,
+    call,
+    http_scope,
+    releasing,
+    respond,
+    settled,
+    submit,
+    submitted,
+)
 
 GET = {"method": "GET", "path": "/"}
 
@@ -250,10 +260,10 @@ async def test_a_batch_that_is_over_does_not_wait_in_line(on_disconnect):
     limits = Limits(concurrency=1, total_concurrency=1, batch_timeout=0.2)
     middleware = BatchMiddleware(app, limits=limits, on_disconnect=on_disconnect)
     async with submitted(middleware, {**GET, "timeout": 0.01}) as stuck:
-        await stuck.answered.wait()
-        answer = await submit(middleware, "GET /", "GET /")
-        statistics = middleware.statistics()
-        release.set()
+        with releasing(release):
+            await stuck.answered.wait()
+            answer = await submit(middleware, "GET /", "GET /")
+            statistics = middleware.statistics()
 
     assert stuck.bodies == ["operation_timeout"]
     assert (answer.statuses, answer.bodies) == ([424, 424], ["batch_timeout"] * 2)
