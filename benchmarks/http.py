@@ -171,8 +171,8 @@ def main() -> int:
     Run from the command line.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--http", choices=("httptools", "h11"), default="httptools")
-    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    parser.add_argument("--http", choices=("httptools", "h11"), default="h11")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="asyncio")
     parser.add_argument("--quick", action="store_true", help="one short round, to try it out")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
     return anyio.run(compare, parser.parse_args())

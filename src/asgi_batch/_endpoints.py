@@ -139,6 +139,8 @@ class SubmitEndpoint:
         try:
             await execution.wait()
             if not execution.is_aborted:
+                # From here on a client that goes finds nothing to end.
+                self._watch.cancel()
                 await self._answer(ledger)
         except anyio.get_cancelled_exc_class() as cancellation:
             self._cancellation = cancellation
