@@ -1,0 +1,54 @@
+"""
+docs/reliability.md names tests that exist, and leaves none of its numbers out.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+PAGE = (TESTS.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+# What the synchronous half of the library has to show.
+DONE = """
+    T4 T5 T6 T7 T8 T10 T11 T12 T13 T14 T15 T16 T17 T18 T19 T20 T21 T22 T23 T24 T25 T27 T28
+    T30 T31 T32 T39 T40 T45 T48 T49
+    F15 F16 F19 F25 F26 F27 F28 F29 F30 F31 F32 F33 F34
+""".split()
+
+_CITED = re.compile(r"`([\w/]+\.py)::(\w+)`")
+
+
+def test_every_test_that_is_named_exists():
+    """
+    A test that was renamed is renamed on the page too.
+    """
+    cited = set(_CITED.findall(PAGE))
+    missing = {(file, name) for file, name in cited if name not in names_of(TESTS / file)}
+
+    assert len(cited) > 100
+    assert missing == set()
+
+
+def names_of(path):
+    """
+    All functions of a file, those in classes too.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+
+
+@pytest.mark.parametrize("number", DONE)
+def test_every_number_has_a_row_with_tests(number):
+    """
+    What is said to be done says how it is shown.
+    """
+    (row,) = re.findall(rf"^\| {number} \|.*$", PAGE, re.MULTILINE)
+
+    assert _CITED.search(row) is not None
