@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from asgi_batch import BatchMiddleware, Limits
+from asgi_batch.limits import Gate
 from support import Meter, respond, settled, submit, submitted
 
 
@@ -315,3 +316,22 @@ async def test_a_failure_in_the_background_stops_nothing():
     answer = await submit(middleware, "GET /a", "GET /b", "GET /c", onError="stop")
 
     assert answer.bodies == ["fine"] * 3
+
+
+async def test_an_error_of_our_own_is_not_taken_for_an_app_s(monkeypatch, caplog):
+    """
+    What goes wrong between operations comes out, and is not logged as something an app did.
+    """
+
+    async def app(scope, receive, send):
+        await respond(send)
+
+    async def broken(self, borrower):
+        raise RuntimeError("the gate is broken")
+
+    monkeypatch.setattr(Gate, "acquire", broken)
+    with pytest.raises(ExceptionGroup) as caught:
+        await submit(BatchMiddleware(app), "GET /")
+
+    assert caught.group_contains(RuntimeError, match="the gate is broken")
+    assert caplog.records == []
