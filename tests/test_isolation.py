@@ -15,6 +15,7 @@ import pytest
 import sniffio
 
 from asgi_batch import BatchMiddleware, Limits, _task_guard
+from asgi_batch.limits import Gate
 from support import batch_scope, respond, settled, submit, submitted
 
 # The operations of a batch run one after the other in the same task.
@@ -706,6 +707,22 @@ async def test_a_leak_does_not_hide_that_the_request_was_cancelled(leak):
 
     assert request.cancelled()
     assert middleware.statistics().running == 0
+
+
+async def test_an_error_of_the_library_is_not_taken_for_a_leak(monkeypatch, caplog):
+    """
+    Should the library itself fail, the server hears of it, once, and by its right name.
+    """
+
+    async def acquire(gate, borrower):
+        raise RuntimeError("of the gate")
+
+    monkeypatch.setattr(Gate, "acquire", acquire)
+    with pytest.raises(ExceptionGroup) as raised:
+        await submit(BatchMiddleware(with_neighbours(None)), "GET /a", "GET /b")
+
+    assert raised.group_contains(RuntimeError, match="of the gate")
+    assert caplog.records == []
 
 
 # --- where a task cannot be looked at
