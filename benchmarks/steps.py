@@ -9,6 +9,7 @@ import argparse
 import contextvars
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,10 +18,10 @@ from typing import Any
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asgi_batch._call import begin
-from asgi_batch._core.models import Batch, CurrentOperation, Result
+from asgi_batch._core.models import CurrentOperation, Result
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._ledger import Ledger
+from asgi_batch._pending import Pending
 from asgi_batch._subrequest import Subrequest
 from asgi_batch.dialects import native
 from asgi_batch.dialects._native_checks import OperationChecks
@@ -56,21 +57,18 @@ def _steps() -> dict[str, Callable[[], object]]:
     template = ScopeTemplate(batch_scope(document))
     mark = CurrentOperation("batch", "0", 0, _COUNT)
     context = contextvars.copy_context()
-    json = {b"content-type": b"application/json"}
-    results = [Result(operation, 200, json, _BODY["body"]) for operation in operations]
-
-    async def nothing(*_: object) -> None:
-        return
+    exposed = settings.exposed_headers
+    results = [Result(each, 200, _START["headers"], _BODY["body"]) for each in operations]
 
     def check() -> None:
         checks = OperationChecks(rules)
         for index, wire in enumerate(envelope.operations):
             checks.check(index, wire)
 
-    def call() -> None:
-        for operation in operations:
-            subrequest = Subrequest(operation, id, bounds)
-            context.copy().run(begin, nothing, {"asgi_batch": mark}, subrequest)
+    def make_ready() -> None:
+        pending = Pending(batch, batch_id="batch", template=template, context=context)
+        while pending.refill(id, bounds):
+            pending.ready.clear()
 
     def answer() -> None:
         for operation in operations:
@@ -79,16 +77,15 @@ def _steps() -> dict[str, Callable[[], object]]:
             _drive(subrequest.send(_BODY))
 
     def record() -> None:
-        ledger = Ledger(Batch(operations), native.encode_result, 2**30)
-        for result in results:
-            ledger.record(result)
+        ledger = Ledger(batch, partial(native.encode_result, exposed), 2**30)
+        ledger.record_all(results)
 
     return {
         "parse the envelope": lambda: decode_envelope(document),
         "account for every byte": lambda: (solid_size(document), accounted_size(envelope)),
         "check ids, methods, paths, headers, bodies": check,
         "make scopes": lambda: [template.scope_for(each, mark) for each in operations],
-        "call an app that does nothing, in a context": call,
+        "make scopes, contexts and subrequests": make_ready,
         "take two messages of an answer": answer,
         "check and write the results": record,
     }

@@ -7,8 +7,10 @@ Deadlines are the thing tested here, so that these tests look at the clock; the 
 
 import asyncio
 import gc
+import itertools
 import logging
 import threading
+import time
 from contextlib import suppress
 
 import anyio
@@ -1091,3 +1093,60 @@ async def test_a_finished_batch_is_free_to_be_collected():
 
     assert expected == 100_003 + len("/unforgettable")
     assert kept == []
+
+
+async def test_t30_large_results_do_not_wait_in_memory():
+    """
+    T30: a result of more than a little is counted before the next operation starts.
+    """
+    held = []
+
+    async def app(scope, receive, send):
+        held.append(middleware.statistics().held_bytes)
+        await respond(send, b"x" * 2000)
+
+    middleware = BatchMiddleware(app)
+    answer = await submit(middleware, *(f"GET /{number}" for number in range(5)))
+
+    assert answer.statuses == [200] * 5
+    assert all(later - earlier > 2000 for earlier, later in itertools.pairwise(held))
+
+
+async def test_t30_the_first_result_that_does_not_fit_is_told_at_once():
+    """
+    T30: also where results were entered in groups so far.
+    """
+    started = []
+
+    async def app(scope, receive, send):
+        started.append(scope["path"])
+        await respond(send, b"x" * 1000)
+
+    limits = Limits(max_response_bytes=300_000, sync_operations=1000)
+    operations = [f"GET /{number}" for number in range(400)]
+    answer = await submit(BatchMiddleware(app, limits=limits), *operations)
+    summary = answer.json()["summary"]
+
+    assert summary["failed"] == 1
+    assert summary["skipped"] == 400 - len(started)
+    assert answer.statuses == [200] * summary["succeeded"] + [502] + [424] * summary["skipped"]
+    assert sum(len(str(body)) for body in answer.bodies[: summary["succeeded"]]) < 300_000
+
+
+async def test_results_do_not_wait_for_operations_that_compute():
+    """
+    Small results are entered together, but within a time slice, so that a late batch knows them.
+    """
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/last":
+            await anyio.sleep_forever()
+        started = time.monotonic()
+        while time.monotonic() - started < 0.003:
+            pass
+        await respond(send, b"done")
+
+    limits = Limits(batch_timeout=0.5, operation_timeout=30)
+    answer = await submit(BatchMiddleware(app, limits=limits), "GET /1", "GET /2", "GET /last")
+
+    assert answer.statuses == [200, 200, 504]

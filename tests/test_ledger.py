@@ -33,7 +33,7 @@ def answered(batch, index, body=b"x", status=200):
     """
     The app's answer to an operation.
     """
-    return Result(batch.operations[index], status, {}, body)
+    return Result(batch.operations[index], status, (), body)
 
 
 def failed(batch, index, failure):
@@ -186,3 +186,39 @@ def test_a_summary_in_the_middle():
 
     assert ledger.summary() == Summary(4, 1, 0, 0)
     assert ledger.open == 3
+
+
+def test_several_results_are_entered_as_one_by_one():
+    """
+    Results that come together count each for itself, and the last reason to stop is told.
+    """
+    batch = make_batch(5)
+    ledger = Ledger(batch, encode, 12)
+    together = [answered(batch, index, b"12345") for index in range(3)]
+    reason = ledger.record_all([*together, answered(batch, 0, b"again")])
+
+    assert reason is Failure.SKIPPED_TOO_LARGE
+    assert ledger.results == [b"12345", b"12345", b"BATCH_RESPONSE_TOO_LARGE", b"", b""]
+    assert ledger.summary() == Summary(5, 2, 1, 0)
+    assert ledger.record_all([]) is None
+
+
+@pytest.mark.parametrize(
+    ("stop_on_error", "max_bytes", "size", "group"),
+    [
+        (False, 2**20, 0, 64),
+        (False, 2**20, 2**20 - 2**18, 64),
+        (False, 2**20, 2**20 - 2**18 + 1, 1),
+        (False, 2**18 - 1, 0, 1),
+        (True, 2**20, 0, 1),
+    ],
+)
+def test_how_many_results_may_wait(stop_on_error, max_bytes, size, group):
+    """
+    None where the next operation may not start before the last result is known to fit.
+    """
+    batch = make_batch(2, stop_on_error=stop_on_error)
+    ledger = Ledger(batch, encode, max_bytes)
+    ledger.record(answered(batch, 0, bytes(size)))
+
+    assert ledger.group == group

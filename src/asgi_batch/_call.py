@@ -12,15 +12,13 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
-from types import CoroutineType, coroutine
+from types import coroutine
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import anyio
 
 from asgi_batch._core.models import CurrentOperation
-from asgi_batch._core.scope import MARKER
 from asgi_batch._subrequest import ABORTED, COMPLETE, Subrequest
-from asgi_batch.types import ASGIApp, Scope
 
 Call: TypeAlias = Coroutine[Any, Any, None]
 
@@ -50,21 +48,20 @@ def current_operation() -> CurrentOperation | None:
     return _current_operation.get(None)
 
 
-def begin(app: ASGIApp, scope: Scope, subrequest: Subrequest) -> tuple[Call, Any] | None:
+def mark_context(context: Context, current: CurrentOperation) -> Context:
     """
-    Call *app* and run it up to its first pause; to be run inside the operation's own context.
+    A copy of *context* in which `current_operation` is *current*.
+    """
+    marked = context.copy()
+    marked.run(_current_operation.set, current)
+    return marked
 
-    Returns:
-        The call and what it paused for, to be handed to `go_on`; None where it has returned.
+
+def as_coroutine(call: Awaitable[None]) -> Call:
     """
-    _current_operation.set(scope[MARKER])
-    call = app(scope, subrequest.receive, subrequest.send)
-    if type(call) is not CoroutineType and not isinstance(call, Coroutine):
-        call = _as_coroutine(call)
-    try:
-        return call, call.send(None)
-    except StopIteration:
-        return None
+    *call* as something that can be run step by step.
+    """
+    return call if isinstance(call, Coroutine) else _awaiting(call)
 
 
 @coroutine
@@ -76,7 +73,7 @@ def go_on(
     caller: CallerT,
 ) -> Generator[Any, Any, None]:
     """
-    Carry *call* on from where `begin` left it, each of its steps inside *context*.
+    Carry *call* on from its first pause, each of its steps inside *context*.
 
     To the event loop it looks as if the calling task ran the app itself, so that cancel scopes
     and timeouts work as ever; only the context variables are the operation's own. *on_pause* is
@@ -103,7 +100,7 @@ def go_on(
             return
 
 
-async def _as_coroutine(call: Awaitable[None]) -> None:
+async def _awaiting(call: Awaitable[None]) -> None:
     await call
 
 

@@ -7,10 +7,11 @@ They read the request, let others do the work, and write the answer.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import anyio
@@ -21,8 +22,10 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from asgi_batch._core.models import Batch
 from asgi_batch._core.rules import Rules
 from asgi_batch._core.scope import MARKER, ScopeTemplate
-from asgi_batch._executor import Engine, Execution
+from asgi_batch._engine import Engine
+from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
+from asgi_batch._pending import Pending
 from asgi_batch._request_body import BodyReader
 from asgi_batch.dialects import native
 from asgi_batch.errors import (
@@ -54,12 +57,14 @@ class Settings:
     Args:
         engine: What batches run with.
         rules: What batches may contain.
+        exposed_headers: Names of the app's headers that results show, for `exposed_headers`.
         forward_scope_keys: Keys of the outer scope that operations get to see.
         aborts_on_disconnect: Whether a batch ends when its client has gone.
     """
 
     engine: Engine
     rules: Rules
+    exposed_headers: Mapping[bytes, bytes]
     forward_scope_keys: tuple[str, ...]
     aborts_on_disconnect: bool
 
@@ -112,14 +117,17 @@ class SubmitEndpoint:
 
     async def _run(self, batch: Batch) -> None:
         limits = self._engine.limits
-        ledger = Ledger(batch, native.encode_result, limits.max_response_bytes)
-        execution = Execution(
-            self._engine,
+        encode = partial(native.encode_result, self._settings.exposed_headers)
+        ledger = Ledger(batch, encode, limits.max_response_bytes)
+        batch_id = secrets.token_urlsafe(24)
+        pending = Pending(
             batch,
-            batch_id=secrets.token_urlsafe(24),
+            batch_id=batch_id,
             template=ScopeTemplate(self._scope, self._settings.forward_scope_keys),
             context=copy_context(),
-            ledger=ledger,
+        )
+        execution = Execution(
+            self._engine, batch, batch_id=batch_id, pending=pending, ledger=ledger
         )
         try:
             with self._engine.gate.counting(ledger):

@@ -11,54 +11,37 @@ from __future__ import annotations
 import logging
 import math
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Final
+from types import CoroutineType
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from asgi_batch._call import begin, contain, go_on
-from asgi_batch._core.models import Batch, CurrentOperation, Operation, Result
-from asgi_batch._core.scope import ScopeTemplate
+from asgi_batch._call import Call, as_coroutine, contain, go_on
+from asgi_batch._core.models import Batch, Result
+from asgi_batch._engine import Engine
 from asgi_batch._ledger import Ledger
-from asgi_batch._subrequest import AnswerBounds, Subrequest
+from asgi_batch._pending import Pending
+from asgi_batch._subrequest import COMPLETE, Subrequest
 from asgi_batch._worker import Worker
 from asgi_batch.errors import Failure
-from asgi_batch.limits import Gate, Limits
-from asgi_batch.types import ASGIApp, Scope
 
 logger = logging.getLogger("asgi_batch")
 
 # Seconds that workers run on without giving way to other tasks, when no operation ever waits.
 _TIME_SLICE: Final = 0.002
 
+# Bytes of a result that does not wait to be entered with others.
+_LARGE: Final = 1024
+
 # Seconds between two looks at the deadlines, at least.
 _TICK: Final = 0.01
 
-# Seconds that operations of a client that has gone get to end by themselves, before they are
-# cancelled.
+# Seconds that operations of a client that has gone get to end by themselves.
 _ABORT_GRACE: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """
-    What all batches of one middleware run with.
-
-    Args:
-        app: What answers the operations.
-        limits: Bounds in time and size.
-        gate: Bounds what all batches do at a time.
-        bounds: What is taken of each answer.
-    """
-
-    app: ASGIApp
-    limits: Limits
-    gate: Gate
-    bounds: AnswerBounds
 
 
 class Execution:
@@ -69,8 +52,7 @@ class Execution:
         engine: What to run with.
         batch: The operations.
         batch_id: Names the batch to the app and in logs.
-        template: Makes the operations' scopes.
-        context: The context variables that operations start from.
+        pending: Its calls.
         ledger: Where results go.
     """
 
@@ -80,30 +62,25 @@ class Execution:
         batch: Batch,
         *,
         batch_id: str,
-        template: ScopeTemplate,
-        context: Context,
+        pending: Pending,
         ledger: Ledger,
     ) -> None:
         self._engine = engine
         self._limits = engine.limits
         self._gate = engine.gate
-        self._operations = batch.operations
         self._batch_id = batch_id
-        self._template = template
-        self._context = context
+        self._pending = pending
         self._ledger = ledger
-        self._next = 0
-        self._total = len(batch.operations)
-        usual = engine.limits.operation_timeout
+        self._fresh: list[Result] = []
+        self._usual_timeout = usual = engine.limits.operation_timeout
         self._shortest = min(operation.timeout or usual for operation in batch.operations)
         self._batch_deadline = math.inf
-        self._last_breath = 0.0
+        self._breath_due = 0.0
         self._workers: set[Worker] = set()
         self._fronts = 0
         self._finished = anyio.Event()
-        self._is_over = False
         self._left = anyio.Event()
-        self.is_aborted = False
+        self._is_over = self.is_aborted = False
         self.has_remains = False
 
     def start(self, tasks: TaskGroup) -> None:
@@ -111,8 +88,9 @@ class Execution:
         Begin to run operations in *tasks*, which may have to wait for them beyond `wait`.
         """
         self._tasks = tasks
-        self._last_breath = monotonic()
-        self._batch_deadline = self._last_breath + self._limits.batch_timeout
+        now = monotonic()
+        self._breath_due = now + _TIME_SLICE
+        self._batch_deadline = now + self._limits.batch_timeout
         self._grow()
 
     async def wait(self) -> None:
@@ -133,7 +111,7 @@ class Execution:
         """
         self.is_aborted = self._is_over = True
         self._finished.set()
-        self._next = self._total
+        self._pending.drop()
         for worker in self._workers:
             if worker.subrequest is None:
                 worker.scope.cancel()
@@ -151,7 +129,7 @@ class Execution:
         one. Operations that have answered are left alone: what they still do is background tasks.
         """
         self._is_over = True
-        self._next = self._total
+        self._pending.drop()
         for worker in self._workers:
             if worker.subrequest is None:
                 worker.scope.cancel()
@@ -161,9 +139,22 @@ class Execution:
             self._left.set()
 
     def _grow(self) -> None:
-        if self._next < self._total and self._fronts < self._limits.concurrency:
+        if self._pending and self._fronts < self._limits.concurrency:
             self._fronts += 1
             self._tasks.start_soon(self._work)
+
+    def _settle(self, result: Result) -> None:
+        self._heed(self._ledger.record(result))
+
+    def _enter_fresh(self) -> None:
+        self._heed(self._ledger.record_all(self._fresh))
+        self._fresh.clear()
+
+    def _heed(self, reason: Failure | None) -> None:
+        if reason is not None:
+            self._skip_rest(reason)
+        if not self._ledger.open:
+            self._finished.set()
 
     def _settle_for(self, worker: Worker, result: Result) -> None:
         self._settle(result)
@@ -171,15 +162,8 @@ class Execution:
             # Another task of the app has answered.
             self._on_pause(worker)
 
-    def _settle(self, result: Result) -> None:
-        if (reason := self._ledger.record(result)) is not None:
-            self._skip_rest(reason)
-        if not self._ledger.open:
-            self._finished.set()
-
     def _skip_rest(self, reason: Failure) -> None:
-        rest, self._next = self._operations[self._next :], self._total
-        for operation in rest:
+        for operation in self._pending.drop():
             self._settle(Result.failed(operation, reason))
 
     def _expire(self, now: float) -> None:
@@ -216,7 +200,7 @@ class Execution:
         try:
             with worker.scope:
                 worker.enter()
-                while self._next < self._total and not worker.is_spent:
+                while self._pending and not worker.is_spent:
                     await self._gate.acquire(worker)
                     try:
                         await self._run_operations(worker)
@@ -248,45 +232,61 @@ class Execution:
         """
         Run operations until none is left, another batch waits, or *worker* is spent.
         """
-        settle = partial(self._settle_for, worker)
-        while self._next < self._total and not worker.is_spent:
-            now = monotonic()
-            if now - self._last_breath > _TIME_SLICE:
-                await checkpoint()
-                self._last_breath = monotonic()
+        app, bounds, is_clean = self._engine.app, self._engine.bounds, worker.guard.is_clean
+        pending, ready, gate = self._pending, self._pending.ready, self._gate
+        fresh, ledger = self._fresh, self._ledger
+        while ready or pending.refill(fresh.append, bounds):
+            if monotonic() > self._breath_due:
+                await self._breathe()
                 continue
-            operation = self._operations[self._next]
-            self._next += 1
-            worker.deadline = now + (operation.timeout or self._limits.operation_timeout)
-            subrequest = worker.subrequest = Subrequest(operation, settle, self._engine.bounds)
-            context = self._context.copy()
+            subrequest, scope, context = ready.pop()
             try:
-                paused = context.run(
-                    begin, self._engine.app, self._scope_for(operation), subrequest
-                )
-                if paused is not None:
-                    await go_on(*paused, context, self._on_pause, worker)
-                    self._stop_if_cancelled(worker)
-                subrequest.finish()
+                call = context.run(app, scope, subrequest.receive, subrequest.send)
+                if type(call) is not CoroutineType:
+                    call = as_coroutine(call)
+                try:
+                    paused_for = context.run(call.send, None)
+                except StopIteration:
+                    pass
+                else:
+                    await self._go_on(worker, subrequest, call, paused_for, context)
+                if subrequest.phase < COMPLETE:
+                    subrequest.finish()
             except BaseException as error:
                 self._stop_if_cancelled(worker)
                 is_own = worker.guard.is_in_scope()
                 contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
+            if fresh and (len(fresh) >= ledger.group or len(fresh[-1].body) > _LARGE):
+                self._enter_fresh()
+            if gate.waiting or worker.is_spent or not is_clean():
+                break
+        worker.is_spent = worker.is_spent or not is_clean()
+        self._enter_fresh()
+
+    async def _breathe(self) -> None:
+        self._enter_fresh()
+        await checkpoint()
+        self._breath_due = monotonic() + _TIME_SLICE
+
+    async def _go_on(
+        self, worker: Worker, subrequest: Subrequest, call: Call, paused_for: Any, context: Context
+    ) -> None:
+        self._enter_fresh()
+        worker.subrequest = subrequest
+        worker.deadline = monotonic() + (subrequest.operation.timeout or self._usual_timeout)
+        subrequest.settle = partial(self._settle_for, worker)
+        try:
+            await go_on(call, paused_for, context, self._on_pause, worker)
+            self._stop_if_cancelled(worker)
+        finally:
+            worker.subrequest = None
             if worker.is_tail:
                 self._return_to_front(worker)
-            worker.is_spent = worker.is_spent or not worker.guard.is_clean()
-            if self._gate.waiting:
-                break
-        worker.subrequest = None
 
     def _stop_if_cancelled(self, worker: Worker) -> None:
         # An operation that ignores a cancelled batch must not be followed by another.
         if worker.is_cancelled_from_outside():
-            self._next = self._total
-
-    def _scope_for(self, operation: Operation) -> Scope:
-        mark = CurrentOperation(self._batch_id, operation.id, operation.index, self._total)
-        return self._template.scope_for(operation, mark)
+            self._pending.drop()
 
     def _on_pause(self, worker: Worker) -> None:
         if not worker.is_tail and not worker.is_busy:

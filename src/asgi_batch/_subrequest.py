@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from asgi_batch._core.headers import exposed_headers
-from asgi_batch._core.media_types import ENDLESS, kind_of
-from asgi_batch._core.models import Operation, Result
+from asgi_batch._core.media_types import is_endless
+from asgi_batch._core.models import HeaderPair, Operation, Result
 from asgi_batch.errors import Failure, OperationAborted
 from asgi_batch.types import Message
 
@@ -26,7 +25,10 @@ Settle: TypeAlias = Callable[[Result], None]
 
 logger = logging.getLogger("asgi_batch")
 
-_WITHOUT_BODY: Final = (204, 304)
+# First letters of the types of endless streams, so that most headers need no second look.
+_MAYBE_ENDLESS: Final = frozenset((b"t", b"T", b"m", b"M", b" "))
+# RFC 9110 section 6.4.1.
+_WITHOUT_BODY: Final = frozenset((*range(100, 200), 204, 304))
 
 # How far an answer is; it only ever goes up. Plain numbers, because they are looked at in every
 # message of every operation.
@@ -41,12 +43,10 @@ class AnswerBounds(msgspec.Struct, frozen=True):
     What is taken of an answer.
 
     Args:
-        exposed: Names of the headers that a result shows, each mapped to itself.
         max_bytes: Size of the body.
         max_messages: Body messages.
     """
 
-    exposed: dict[bytes, bytes]
     max_bytes: int
     max_messages: int
 
@@ -57,7 +57,7 @@ class Subrequest:
 
     Args:
         operation: What is asked of the app.
-        settle: Told the result, once, as soon as it is known.
+        settle: Told the result, once, as soon as it is known; may be replaced until then.
         bounds: What is taken of the app's answer.
     """
 
@@ -69,16 +69,16 @@ class Subrequest:
         "_headers",
         "_is_read",
         "_messages",
-        "_settle",
         "_status",
         "operation",
         "phase",
+        "settle",
     )
 
     def __init__(self, operation: Operation, settle: Settle, bounds: AnswerBounds) -> None:
         self.operation = operation
         self.phase: int = WAITING
-        self._settle = settle
+        self.settle = settle
         self._bounds = bounds
         self._is_read = False
         self._ended: anyio.Event | None = None
@@ -107,21 +107,31 @@ class Subrequest:
 
     async def send(self, message: Message) -> None:
         """
-        Take the app's next message.
-
-        It gives way to other tasks on every message but the first and the last, so that no app
-        can keep the event loop to itself by sending.
+        Take the app's next message; gives way to other tasks on all but the first and the last.
 
         Raises:
             OperationAborted: Nobody waits for this answer any more.
         """
         try:
-            kind = message["type"]
-            if kind == "http.response.body" and self.phase == STARTED:
-                if not self._take_body(message):
+            kind, phase = message["type"], self.phase
+            if phase == STARTED and kind == "http.response.body":
+                body = message.get("body", b"")
+                status = self._status
+                if status < 200 or status in _WITHOUT_BODY or self.operation.method == "HEAD":
+                    body = b""
+                if type(body) is not bytes or message.get("more_body", False) or self._body:
+                    if self._collect(body, message):
+                        return
+                elif len(body) > self._bounds.max_bytes:
+                    raise self._fail(Failure.RESPONSE_TOO_LARGE)
+                else:
+                    self.phase = COMPLETE
+                    if self._ended is not None:
+                        self._ended.set()
+                    self.settle(Result(self.operation, status, self._headers, body))
                     return
-            elif kind == "http.response.start" and self.phase == WAITING:
-                self._take_start(message)
+            elif phase == WAITING and kind == "http.response.start":
+                self._take_start(message["status"], message.get("headers", ()))
                 return
             else:
                 self._take_stray(kind)
@@ -145,10 +155,8 @@ class Subrequest:
         """
         Settle what an app leaves that has returned without a complete answer.
         """
-        if self.phase == WAITING:
-            self._fail(Failure.APP_NO_RESPONSE)
-        elif self.phase == STARTED:
-            self._fail(Failure.APP_INCOMPLETE_RESPONSE)
+        is_begun = self.phase == STARTED
+        self._fail(Failure.APP_INCOMPLETE_RESPONSE if is_begun else Failure.APP_NO_RESPONSE)
 
     def crash(self, error_id: str) -> None:
         """
@@ -159,49 +167,40 @@ class Subrequest:
         elif self.phase == STARTED:
             self._fail(Failure.APP_INCOMPLETE_RESPONSE, error_id)
 
-    def _take_start(self, message: Message) -> None:
-        status = message["status"]
+    def _take_start(self, status: object, headers: Iterable[HeaderPair]) -> None:
         if not (isinstance(status, int) and 100 <= status <= 599):
             raise ValueError("status must be an int from 100 to 599")
-        self._status: int = status
-        self._drops_body = (
-            status in _WITHOUT_BODY or status < 200 or self.operation.method == "HEAD"
-        )
-        self._headers = exposed_headers(message.get("headers", ()), self._bounds.exposed)
-        if kind_of(self._headers.get(b"content-type", b"")) == ENDLESS:
-            raise self._fail(Failure.STREAMING_NOT_SUPPORTED)
+        self._status = status
+        self._headers = headers = list(headers)
+        for name, value in headers:
+            if not (isinstance(name, bytes) and isinstance(value, bytes)):
+                raise TypeError("header names and values must be bytes")
+            if value[:1] in _MAYBE_ENDLESS and is_endless(name, value):
+                raise self._fail(Failure.STREAMING_NOT_SUPPORTED)
+        if headers and type(headers[0]) is not tuple:
+            # The app could change lists later.
+            self._headers = [(name, value) for name, value in headers]
         self.phase = STARTED
 
-    def _take_body(self, message: Message) -> bool:
-        body = message.get("body", b"")
-        if not isinstance(body, bytes):
-            if not isinstance(body, (bytearray, memoryview)):
-                raise TypeError("body must be bytes")
-            body = bytes(body)
-        if self._drops_body:
-            body = b""
-        if len(body) + len(self._body) > self._bounds.max_bytes:
-            raise self._fail(Failure.RESPONSE_TOO_LARGE)
-        if message.get("more_body", False):
-            self._collect(body)
-            return True
-        result = Result(
-            self.operation,
-            self._status,
-            self._headers,
-            bytes(self._body + body) if self._body else body,
-        )
-        self._end(COMPLETE)
-        self._settle(result)
-        return False
-
-    def _collect(self, body: bytes) -> None:
-        self._messages += 1
-        if self._messages >= self._bounds.max_messages:
-            raise self._fail(Failure.RESPONSE_TOO_LARGE)
+    def _collect(self, body: object, message: Message) -> bool:
+        """
+        Take a part of a body; true where it was the last.
+        """
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise TypeError("body must be bytes")
         if not self._body:
             self._body = bytearray()
-        self._body += body
+        self._body += bytes(body)
+        self._messages += 1
+        is_last = not message.get("more_body", False)
+        are_too_many = not is_last and self._messages >= self._bounds.max_messages
+        if are_too_many or len(self._body) > self._bounds.max_bytes:
+            raise self._fail(Failure.RESPONSE_TOO_LARGE)
+        if is_last:
+            result = Result(self.operation, self._status, self._headers, bytes(self._body))
+            self._end(COMPLETE)
+            self.settle(result)
+        return is_last
 
     def _take_stray(self, kind: object) -> None:
         if self.phase == ABORTED:
@@ -218,7 +217,7 @@ class Subrequest:
 
     def _fail(self, failure: Failure, error_id: str | None = None) -> OperationAborted:
         self._end(ABORTED)
-        self._settle(Result.failed(self.operation, failure, error_id))
+        self.settle(Result.failed(self.operation, failure, error_id))
         return OperationAborted(failure.detail)
 
     def _end(self, phase: int) -> None:

@@ -18,7 +18,7 @@ from asgi_batch._core.headers import (
 from asgi_batch._core.rules import Rules
 from asgi_batch._core.scope import route_path
 from asgi_batch._endpoints import Settings, SubmitEndpoint
-from asgi_batch._executor import Engine
+from asgi_batch._engine import Engine
 from asgi_batch._subrequest import AnswerBounds
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Gate, GateStatistics, Limits
@@ -81,9 +81,10 @@ class BatchMiddleware:
         self.app = app
         self._path = _checked_path(path)
         self._gate = Gate(limits.total_concurrency)
-        exposed = RESULT_HEADERS | _checked_names("expose_headers", expose_headers)
+        shown = RESULT_HEADERS | _checked_names("expose_headers", expose_headers)
+        exposed = [name.encode() for name in shown]
         self._settings = Settings(
-            engine=_engine(app, limits, self._gate, exposed),
+            engine=_engine(app, limits, self._gate),
             rules=_rules(
                 limits,
                 batch_path=self._path,
@@ -91,6 +92,7 @@ class BatchMiddleware:
                 operation_headers=OPERATION_HEADERS
                 | _checked_names("operation_headers", operation_headers),
             ),
+            exposed_headers={b"content-length": b"", **{name: name for name in exposed}},
             forward_scope_keys=_checked_scope_keys(forward_scope_keys),
             aborts_on_disconnect=on_disconnect == "abort",
         )
@@ -111,13 +113,8 @@ class BatchMiddleware:
         return self._gate.statistics()
 
 
-def _engine(app: ASGIApp, limits: Limits, gate: Gate, exposed: frozenset[str]) -> Engine:
-    names = [name.encode() for name in exposed]
-    bounds = AnswerBounds(
-        exposed={b"content-length": b"", **dict(zip(names, names, strict=True))},
-        max_bytes=limits.max_result_bytes,
-        max_messages=limits.max_messages,
-    )
+def _engine(app: ASGIApp, limits: Limits, gate: Gate) -> Engine:
+    bounds = AnswerBounds(max_bytes=limits.max_result_bytes, max_messages=limits.max_messages)
     return Engine(app=app, limits=limits, gate=gate, bounds=bounds)
 
 

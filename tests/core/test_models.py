@@ -18,7 +18,7 @@ OPERATION = Operation(0, "0", "GET", "/", b"/", b"", (), frozenset(), b"", None)
     [
         (OPERATION, "path"),
         (Batch([OPERATION]), "operations"),
-        (Result(OPERATION, 200, {}), "status"),
+        (Result(OPERATION, 200), "status"),
         (Summary(1, 1, 0, 0), "failed"),
         (CurrentOperation("b", "0", 0, 1, 1, False), "operation_id"),
         (RULES, "max_operations"),
@@ -45,7 +45,7 @@ def test_defaults():
     """
     A batch goes on after a failure, and a result is the app's unless it says otherwise.
     """
-    result = Result(OPERATION, 200, {})
+    result = Result(OPERATION, 200)
 
     assert Batch([OPERATION]).stop_on_error is False
     assert (result.body, result.failure, result.error_id) == (b"", None, None)

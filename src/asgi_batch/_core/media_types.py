@@ -46,6 +46,13 @@ def kind_of(content_type: bytes) -> int:
     return TEXT if is_text and _charset(parameters) in _TEXT_CHARSETS else OTHER
 
 
+def is_endless(name: bytes, value: bytes) -> bool:
+    """
+    Whether the header announces a stream without an end.
+    """
+    return name.lower() == b"content-type" and kind_of(value) == ENDLESS
+
+
 def _charset(parameters: str) -> str:
     _, _, rest = parameters.partition("charset=")
     return rest.partition(";")[0].strip("\"' ")

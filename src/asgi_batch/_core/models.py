@@ -8,13 +8,15 @@ cycle, so the garbage collector need not look at them (``gc=False``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
 from asgi_batch.errors import Failure
 
-HeaderPairs: TypeAlias = tuple[tuple[bytes, bytes], ...]
+HeaderPair: TypeAlias = tuple[bytes, bytes]
+HeaderPairs: TypeAlias = tuple[HeaderPair, ...]
 
 NO_HEADERS: Final[HeaderPairs] = ()
 NO_NAMES: Final[frozenset[bytes]] = frozenset()
@@ -65,7 +67,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     Args:
         operation: What was asked.
         status: HTTP status of the app's answer, or of the *failure*.
-        headers: The app's headers that a result may show.
+        headers: The app's headers, in the order and the spelling in which it sent them.
         body: The app's body, undecoded.
         failure: Set where the library, not the app, made this result.
         error_id: Ties an unexpected failure to its log record.
@@ -73,7 +75,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
     operation: Operation
     status: int
-    headers: dict[bytes, bytes]
+    headers: Sequence[HeaderPair] = NO_HEADERS
     body: bytes = b""
     failure: Failure | None = None
     error_id: str | None = None
@@ -90,7 +92,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
         """
         The result that *failure* makes of *operation*.
         """
-        return cls(operation, failure.status, {}, b"", failure, error_id)
+        return cls(operation, failure.status, NO_HEADERS, b"", failure, error_id)
 
 
 class Summary(msgspec.Struct, frozen=True):

@@ -17,11 +17,9 @@ from asgi_batch._core.rules import Rules
 #: A decoded path, the same path as written, and the query as written.
 Target: TypeAlias = tuple[str, bytes, bytes]
 
-# A target without percent signs whose segments start with a letter, digit, "_", "~" or "-" breaks
-# no rule below but those on length, and nearly every target is of this kind.
-_PLAIN_TARGET: Final = re.compile(
-    r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*+)++/?+(?:\?[A-Za-z0-9_.~=&+,:/-]*+)?+"
-).fullmatch
+# A path without percent signs whose segments start with a letter, digit, "_", "~" or "-" breaks no
+# rule below but that on length, and nearly every target is one, without a query.
+_PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*+)++").fullmatch
 
 # RFC 3986 section 3.3 pchar without ";", and section 3.4 for the query, where browsers also leave
 # "[", "]" and a few more characters as they are.
@@ -49,19 +47,24 @@ def parse_target(target: str, rules: Rules) -> Target:
     Raises:
         TargetError: ``invalid_path``, ``invalid_query`` or ``nested_batch``.
     """
+    if _PLAIN_PATH(target) is not None and len(target) <= rules.max_path_bytes:
+        path, raw_path, query = target, target.encode(), b""
+    else:
+        path, raw_path, query = _parse_unusual(target, rules)
+    if path.startswith(rules.batch_path) and _is_batch_path(path, rules.batch_path):
+        raise TargetError("nested_batch", "An operation cannot address the batch endpoint itself.")
+    return path, raw_path, query
+
+
+def _parse_unusual(target: str, rules: Rules) -> Target:
     raw_path, _, query = target.partition("?")
     if len(raw_path) > rules.max_path_bytes:
         raise TargetError("invalid_path", f"The path is longer than {rules.max_path_bytes} bytes.")
     if len(query) > rules.max_query_bytes:
         detail = f"The query is longer than {rules.max_query_bytes} bytes."
         raise TargetError("invalid_query", detail)
-    if _PLAIN_TARGET(target) is not None:
-        path = raw_path
-    else:
-        path = _decode_path(raw_path, rules)
-        _check_query(query)
-    if path.startswith(rules.batch_path) and _is_batch_path(path, rules.batch_path):
-        raise TargetError("nested_batch", "An operation cannot address the batch endpoint itself.")
+    path = _decode_path(raw_path, rules)
+    _check_query(query)
     return path, raw_path.encode(), query.encode()
 
 

@@ -21,6 +21,8 @@ MARKER: Final = "asgi_batch"
 # Set by frameworks and authentication middleware outside of us, for the caller and not for a route.
 _FORWARDED_KEYS: Final = ("app", "litestar_app", "user", "auth")
 
+_OWN_KEYS: Final = ("asgi", "method", "path", "raw_path", "query_string", "headers", "extensions")
+
 # Litestar keeps the state of the outer request's own connection there.
 _FOREIGN_STATE_PREFIX: Final = "_ls_"
 
@@ -67,28 +69,30 @@ class ScopeTemplate:
         for key in (*_FORWARDED_KEYS, *forward):
             if key in outer:
                 self._common[key] = outer[key]
+        # Each operation has its own; they are here so that a copy has room for them.
+        self._common |= dict.fromkeys(_OWN_KEYS)
 
     def scope_for(self, operation: Operation, current: CurrentOperation) -> Scope:
         """
         A scope that shares no mutable object with any other operation's.
         """
-        if operation.replaces:
-            headers = [pair for pair in self._headers if pair[0] not in operation.replaces]
-            headers += operation.headers
-        else:
-            headers = [*self._headers, *operation.headers]
         scope = self._common.copy()
         scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
         scope["method"] = operation.method
         scope["path"] = self._prefix + operation.path
         scope["raw_path"] = self._raw_prefix + operation.raw_path
         scope["query_string"] = operation.query_string
-        scope["headers"] = headers
+        scope["headers"] = [*self._inherited(operation), *operation.headers]
         scope["extensions"] = {} if self._tls is None else {"tls": self._tls.copy()}
         scope[MARKER] = current
         if self._state is not None:
             scope["state"] = self._state.copy()
         return scope
+
+    def _inherited(self, operation: Operation) -> Iterable[tuple[bytes, bytes]]:
+        if not operation.replaces:
+            return self._headers
+        return [pair for pair in self._headers if pair[0] not in operation.replaces]
 
 
 def _address(pair: Sequence[Any] | None) -> tuple[Any, ...] | None:

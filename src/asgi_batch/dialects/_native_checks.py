@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
@@ -27,9 +28,9 @@ _MAX_ID: Final = 128
 _EXPECT_CONTENT: Final = frozenset(("POST", "PUT", "PATCH"))
 _NO_CONTENT: Final = ((b"content-length", b"0"),)
 _MEDIA_TYPES: Final = {
-    "json": (b"content-type", b"application/json"),
-    "text": (b"content-type", b"text/plain; charset=utf-8"),
-    "base64": (b"content-type", b"application/octet-stream"),
+    "json": b"application/json",
+    "text": b"text/plain; charset=utf-8",
+    "base64": b"application/octet-stream",
 }
 _NOT_BASE64: Final = "body is not base64 (RFC 4648 section 4, with padding)."
 _NUMBER_STARTS: Final = tuple(b"%c" % byte for byte in b"-0123456789")
@@ -80,9 +81,7 @@ class OperationChecks:
         body: bytes | Raw = b""
         if wire.body is not UNSET or wire.bodyEncoding is not UNSET:
             body, media_type = self._read_body(index, name, wire)
-            if b"content-type" not in replaces:
-                headers = (*headers, media_type)
-            headers = (*headers, (b"content-length", b"%d" % len(body)))
+            headers += _framing(len(body), None if b"content-type" in replaces else media_type)
         elif method in _EXPECT_CONTENT:
             headers += _NO_CONTENT
         if len(self.problems) > problems or target is None or method is UNSET:
@@ -148,13 +147,11 @@ class OperationChecks:
         self._note(index, name, "timeout", "invalid_operation", detail)
         return None
 
-    def _read_body(
-        self, index: int, name: str, wire: WireOperation
-    ) -> tuple[bytes | Raw, tuple[bytes, bytes]]:
+    def _read_body(self, index: int, name: str, wire: WireOperation) -> tuple[bytes | Raw, bytes]:
         encoding = "json" if wire.bodyEncoding is UNSET else wire.bodyEncoding
         media_type = _MEDIA_TYPES.get(encoding)
         if media_type is None:
-            media_type = _MEDIA_TYPES["json"]
+            media_type = b""
             detail = "bodyEncoding must be json, text or base64."
             self._note(index, name, "bodyEncoding", "invalid_operation", detail)
         body: bytes | Raw = b""
@@ -196,6 +193,12 @@ class OperationChecks:
             raise JSONTooDeep(
                 f"The body of operation {index} nests more than {limit} arrays and objects."
             )
+
+
+@lru_cache(maxsize=1024)
+def _framing(length: int, media_type: bytes | None) -> HeaderPairs:
+    pair = (b"content-length", b"%d" % length)
+    return (pair,) if media_type is None else ((b"content-type", media_type), pair)
 
 
 def _is_faulty(place: str, faulty: Collection[Fault]) -> bool:

@@ -8,13 +8,15 @@ The contract itself is written down in docs/reference.md.
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
 import msgspec
 import orjson
 
+from asgi_batch._core.headers import exposed_headers
 from asgi_batch._core.media_types import JSON, OTHER, PLAIN_JSON, TEXT, kind_of
-from asgi_batch._core.models import Batch, Result, Summary
+from asgi_batch._core.models import Batch, Operation, Result, Summary
 from asgi_batch._core.rules import Rules
 from asgi_batch.dialects._native_checks import OperationChecks
 from asgi_batch.dialects._native_refusal import (
@@ -30,6 +32,10 @@ from asgi_batch.dialects._native_wire import accounted_size, decode_envelope, ha
 from asgi_batch.dialects._strict_json import check_unicode, depth, is_utf8, solid_size
 
 _encode: Final = msgspec.json.Encoder().encode
+
+# Nearly every result: JSON, and no header to show but that it is.
+_PLAIN_RESULT: Final = b'{"id":%b,"status":%d,"result":%b}'
+_PLAIN_ERROR: Final = b'{"id":%b,"status":%d,"error":%b}'
 
 # Readers give up at some depth, Python's own at about a thousand, and the answer adds to it.
 _MAX_RESULT_DEPTH: Final = 500
@@ -64,20 +70,22 @@ def decode(document: bytes, rules: Rules) -> Batch:
     operations = [checks.check(index, wire) for index, wire in enumerate(envelope.operations)]
     if checks.problems:
         raise invalid(checks.problems, total, rules)
-    usable = [operation for operation in operations if operation is not None]
-    return Batch(usable, stop_on_error=envelope.onError == "stop")
+    return Batch(cast("list[Operation]", operations), stop_on_error=envelope.onError == "stop")
 
 
-def encode_result(result: Result) -> bytes:
+def encode_result(exposed: Mapping[bytes, bytes], result: Result) -> bytes:
     """
     The JSON object that tells a client how one operation ended.
+
+    Args:
+        exposed: Names of the app's headers to show, for `exposed_headers`.
+        result: How it ended.
     """
     name = _encode(result.operation.id)
-    headers, body, status = result.headers, result.body, result.status
+    headers, body, status = exposed_headers(result.headers, exposed), result.body, result.status
     kind = kind_of(headers.get(b"content-type", b""))
-    if kind == PLAIN_JSON and len(headers) == 1 and body and _is_valid_json(body):
-        member = b"result" if status < 400 else b"error"
-        return b'{"id":%b,"status":%d,"%b":%b}' % (name, status, member, body)
+    if kind == PLAIN_JSON and body and len(headers) == 1 and _is_valid_json(body):
+        return (_PLAIN_RESULT if status < 400 else _PLAIN_ERROR) % (name, status, body)
     head = b'{"id":%b,"status":%d' % (name, status)
     if result.failure is not None:
         return b'%b,"error":%b,"source":"batch"}' % (head, _failure(result))
@@ -101,9 +109,10 @@ def encode_answer(results: list[bytes], summary: Summary) -> list[bytes]:
     """
     The parts of the answer to a batch, in order; *results* are of `encode_result`.
     """
-    parts = [b","] * (2 * len(results) - 1)
-    parts[::2] = results
-    return [b'{"results":[', *parts, b'],"summary":', _encode(summary), b"}"]
+    parts = [b","] * (2 * len(results) + 1)
+    parts[1::2] = results
+    parts[0], parts[-1] = b'{"results":[', b'],"summary":%b}' % _encode(summary)
+    return parts
 
 
 def _failure(result: Result) -> bytes:
@@ -150,7 +159,7 @@ def _is_valid_json(body: bytes) -> bool:
         orjson.loads(body)
     except orjson.JSONDecodeError:
         return False
-    is_flat = len(body) <= 2 * _MAX_RESULT_DEPTH or (
-        body.count(b"[") + body.count(b"{") <= _MAX_RESULT_DEPTH
-    )
-    return is_flat or depth(body) <= _MAX_RESULT_DEPTH
+    if len(body) <= 2 * _MAX_RESULT_DEPTH:
+        return True
+    brackets = body.count(b"[") + body.count(b"{")
+    return brackets <= _MAX_RESULT_DEPTH or depth(body) <= _MAX_RESULT_DEPTH

@@ -1,0 +1,29 @@
+"""
+What all batches of one middleware run with; it runs nothing itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asgi_batch._subrequest import AnswerBounds
+from asgi_batch.limits import Gate, Limits
+from asgi_batch.types import ASGIApp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """
+    What all batches of one middleware run with.
+
+    Args:
+        app: What answers the operations.
+        limits: Bounds in time and size.
+        gate: Bounds what all batches do at a time.
+        bounds: What is taken of each answer.
+    """
+
+    app: ASGIApp
+    limits: Limits
+    gate: Gate
+    bounds: AnswerBounds
