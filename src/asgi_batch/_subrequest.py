@@ -117,7 +117,7 @@ class Subrequest:
             if phase == STARTED and kind == "http.response.body":
                 body = message.get("body", b"")
                 status = self._status
-                if status < 200 or status in _WITHOUT_BODY or self.operation.method == "HEAD":
+                if status in _WITHOUT_BODY or self.operation.method == "HEAD":
                     body = b""
                 if type(body) is not bytes or message.get("more_body", False) or self._body:
                     if self._collect(body, message):
