@@ -67,12 +67,12 @@ def _steps() -> dict[str, Callable[[], object]]:
 
     def make_ready() -> None:
         pending = Pending(batch, batch_id="batch", template=template, context=context)
-        while pending.refill(id, bounds):
+        while pending.refill(id, id, bounds):
             pending.ready.clear()
 
     def answer() -> None:
         for operation in operations:
-            subrequest = Subrequest(operation, id, bounds)
+            subrequest = Subrequest(operation, id, id, bounds)
             _drive(subrequest.send(_START))
             _drive(subrequest.send(_BODY))
 

@@ -326,7 +326,7 @@ def test_ctrl_c_is_not_an_operations_business():
     """
     settled = []
     operation = Operation(0, "0", "GET", "/", b"/", b"", (), frozenset(), b"", None)
-    subrequest = Subrequest(operation, settled.append, AnswerBounds(1, 1))
+    subrequest = Subrequest(operation, settled.append, settled.append, AnswerBounds(1, 1, 1))
 
     with pytest.raises(KeyboardInterrupt):
         contain(KeyboardInterrupt(), subrequest, "batch id", may_be_obeyed=True)

@@ -34,9 +34,6 @@ logger = logging.getLogger("asgi_batch")
 # Seconds that workers run on without giving way to other tasks, when no operation ever waits.
 _TIME_SLICE: Final = 0.002
 
-# Bytes of a result that does not wait to be entered with others.
-_LARGE: Final = 1024
-
 # Seconds between two looks at the deadlines, at least.
 _TICK: Final = 0.01
 
@@ -235,7 +232,7 @@ class Execution:
         app, bounds, is_clean = self._engine.app, self._engine.bounds, worker.guard.is_clean
         pending, ready, gate = self._pending, self._pending.ready, self._gate
         fresh, ledger = self._fresh, self._ledger
-        while ready or pending.refill(fresh.append, bounds):
+        while ready or pending.refill(fresh.append, self._settle, bounds):
             if monotonic() > self._breath_due:
                 await self._breathe()
                 continue
@@ -256,7 +253,7 @@ class Execution:
                 self._stop_if_cancelled(worker)
                 is_own = worker.guard.is_in_scope()
                 contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
-            if fresh and (len(fresh) >= ledger.group or len(fresh[-1].body) > _LARGE):
+            if len(fresh) >= ledger.group:
                 self._enter_fresh()
             if gate.waiting or worker.is_spent or not is_clean():
                 break
@@ -274,7 +271,7 @@ class Execution:
         self._enter_fresh()
         worker.subrequest = subrequest
         worker.deadline = monotonic() + (subrequest.operation.timeout or self._usual_timeout)
-        subrequest.settle = partial(self._settle_for, worker)
+        subrequest.settle = subrequest.settle_large = partial(self._settle_for, worker)
         try:
             await go_on(call, paused_for, context, self._on_pause, worker)
             self._stop_if_cancelled(worker)

@@ -75,20 +75,21 @@ class Ledger:
         """
         `record` several.
         """
-        encode, entered, reason = self._encode, self.results, None
+        encode, entered, size, reason = self._encode, self.results, self.size, None
         for given in results:
             result, index = given, given.operation.index
             if entered[index]:
                 continue
             encoded = encode(result)
-            if self.size + len(encoded) > self._max_bytes and result.failure is None:
+            if size + len(encoded) > self._max_bytes and result.failure is None:
                 result = Result.failed(result.operation, Failure.BATCH_RESPONSE_TOO_LARGE)
                 encoded = encode(result)
             entered[index] = encoded
-            self.size += len(encoded)
+            size += len(encoded)
             self.open -= 1
             if result.status >= 400:
                 reason = self._count_failure(result) or reason
+        self.size = size
         if self._max_bytes - self.size < _MARGIN:
             self.group = 1
         return reason

@@ -50,9 +50,14 @@ class Pending:
     def __bool__(self) -> bool:
         return bool(self.ready) or self._next < len(self._operations)
 
-    def refill(self, settle: Settle, bounds: AnswerBounds) -> bool:
+    def refill(self, settle: Settle, settle_large: Settle, bounds: AnswerBounds) -> bool:
         """
         Make the next group ready, once all of *ready* has been taken.
+
+        Args:
+            settle: Told each small result.
+            settle_large: Told each result that is not small.
+            bounds: What is taken of each answer.
 
         Returns:
             Whether there is any left.
@@ -63,7 +68,7 @@ class Pending:
         for operation in reversed(group):
             current = CurrentOperation(batch_id, operation.id, operation.index, total)
             call = (
-                Subrequest(operation, settle, bounds),
+                Subrequest(operation, settle, settle_large, bounds),
                 self._template.scope_for(operation, current),
                 mark_context(self._context, current),
             )

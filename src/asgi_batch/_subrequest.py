@@ -43,10 +43,12 @@ class AnswerBounds(msgspec.Struct, frozen=True):
     What is taken of an answer.
 
     Args:
-        max_bytes: Size of the body.
+        small_bytes: Size of a body up to which its result counts as small.
+        max_bytes: Size of the body, at least *small_bytes*.
         max_messages: Body messages.
     """
 
+    small_bytes: int
     max_bytes: int
     max_messages: int
 
@@ -58,6 +60,7 @@ class Subrequest:
     Args:
         operation: What is asked of the app.
         settle: Told the result, once, as soon as it is known; may be replaced until then.
+        settle_large: Told instead of *settle* where the result is not small.
         bounds: What is taken of the app's answer.
     """
 
@@ -73,12 +76,16 @@ class Subrequest:
         "operation",
         "phase",
         "settle",
+        "settle_large",
     )
 
-    def __init__(self, operation: Operation, settle: Settle, bounds: AnswerBounds) -> None:
+    def __init__(
+        self, operation: Operation, settle: Settle, settle_large: Settle, bounds: AnswerBounds
+    ) -> None:
         self.operation = operation
         self.phase: int = WAITING
         self.settle = settle
+        self.settle_large = settle_large
         self._bounds = bounds
         self._is_read = False
         self._ended: anyio.Event | None = None
@@ -122,8 +129,9 @@ class Subrequest:
                 if type(body) is not bytes or message.get("more_body", False) or self._body:
                     if self._collect(body, message):
                         return
-                elif len(body) > self._bounds.max_bytes:
-                    raise self._fail(Failure.RESPONSE_TOO_LARGE)
+                elif len(body) > self._bounds.small_bytes:
+                    self._complete(body)
+                    return
                 else:
                     self.phase = COMPLETE
                     if self._ended is not None:
@@ -191,16 +199,20 @@ class Subrequest:
         if not self._body:
             self._body = bytearray()
         self._body += bytes(body)
+        if not message.get("more_body", False):
+            self._complete(bytes(self._body))
+            return True
         self._messages += 1
-        is_last = not message.get("more_body", False)
-        are_too_many = not is_last and self._messages >= self._bounds.max_messages
+        are_too_many = self._messages >= self._bounds.max_messages
         if are_too_many or len(self._body) > self._bounds.max_bytes:
             raise self._fail(Failure.RESPONSE_TOO_LARGE)
-        if is_last:
-            result = Result(self.operation, self._status, self._headers, bytes(self._body))
-            self._end(COMPLETE)
-            self.settle(result)
-        return is_last
+        return False
+
+    def _complete(self, body: bytes) -> None:
+        if len(body) > self._bounds.max_bytes:
+            raise self._fail(Failure.RESPONSE_TOO_LARGE)
+        self._end(COMPLETE)
+        self.settle_large(Result(self.operation, self._status, self._headers, body))
 
     def _take_stray(self, kind: object) -> None:
         if self.phase == ABORTED:

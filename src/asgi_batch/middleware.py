@@ -31,6 +31,8 @@ _ROUTE_KEYS: Final = frozenset(
     path_params endpoint route router asgi_batch
     """.split()
 )
+# Bytes of a body that may wait for others to be written together.
+_SMALL_RESULT: Final = 1024
 _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+").fullmatch
 
 
@@ -114,7 +116,11 @@ class BatchMiddleware:
 
 
 def _engine(app: ASGIApp, limits: Limits, gate: Gate) -> Engine:
-    bounds = AnswerBounds(max_bytes=limits.max_result_bytes, max_messages=limits.max_messages)
+    bounds = AnswerBounds(
+        small_bytes=min(_SMALL_RESULT, limits.max_result_bytes),
+        max_bytes=limits.max_result_bytes,
+        max_messages=limits.max_messages,
+    )
     return Engine(app=app, limits=limits, gate=gate, bounds=bounds)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from asgi_batch._core.headers import inherited_headers
-from asgi_batch._core.models import CurrentOperation, Operation
+from asgi_batch._core.models import CurrentOperation, HeaderPairs, Operation
 from asgi_batch.types import Scope
 
 #: The key under which a scope tells that it is an operation's.
@@ -82,17 +82,16 @@ class ScopeTemplate:
         scope["path"] = self._prefix + operation.path
         scope["raw_path"] = self._raw_prefix + operation.raw_path
         scope["query_string"] = operation.query_string
-        scope["headers"] = [*self._inherited(operation), *operation.headers]
+        inherited = self._inherited(operation.replaces) if operation.replaces else self._headers
+        scope["headers"] = [*inherited, *operation.headers]
         scope["extensions"] = {} if self._tls is None else {"tls": self._tls.copy()}
         scope[MARKER] = current
         if self._state is not None:
             scope["state"] = self._state.copy()
         return scope
 
-    def _inherited(self, operation: Operation) -> Iterable[tuple[bytes, bytes]]:
-        if not operation.replaces:
-            return self._headers
-        return [pair for pair in self._headers if pair[0] not in operation.replaces]
+    def _inherited(self, replaced: frozenset[bytes]) -> HeaderPairs:
+        return tuple(pair for pair in self._headers if pair[0] not in replaced)
 
 
 def _address(pair: Sequence[Any] | None) -> tuple[Any, ...] | None:
