@@ -21,6 +21,7 @@ demo: $(BIN)/.installed-examples ## Start an example app and send it a batch
 	@$(BIN)/python examples/demo.py
 
 test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
+	@scripts/need.sh redis-server
 	@echo "Running the tests"
 	@$(BIN)/python -m pytest --cov=asgi_batch --cov-branch --cov-fail-under=100
 

@@ -66,7 +66,9 @@ def _steps() -> dict[str, Callable[[], object]]:
             checks.check(index, wire)
 
     def make_ready() -> None:
-        pending = Pending(batch, batch_id="batch", template=template, context=context)
+        pending = Pending(
+            operations, batch_id="batch", total=_COUNT, template=template, context=context
+        )
         while pending.refill(id, id, bounds):
             pending.ready.clear()
 

@@ -17,13 +17,15 @@ declare -A MODULES=(
     [core]="$SOURCE/_core"
     [checks]="$SOURCE/dialects/_native_checks.py $SOURCE/dialects/_native_wire.py"
     [dialects]="$SOURCE/dialects/native.py $SOURCE/dialects/_native_refusal.py $SOURCE/dialects/_strict_json.py"
-    [running]="$(ls $SOURCE/_{subrequest,call,executor,worker,ledger}.py | xargs)"
+    [answers]="$(ls $SOURCE/_{subrequest,call}.py | xargs)"
+    [running]="$(ls $SOURCE/_{executor,crew,pending,worker,ledger}.py | xargs)"
 )
 declare -A TESTS=(
     [core]="tests/core tests/dialects"
     [checks]="tests/dialects"
     [dialects]="tests/dialects"
-    [running]="$(ls tests/test_{subrequest,call,ledger,worker,executor,isolation,faults}*.py 2>/dev/null | xargs) $ONE_LOOP"
+    [answers]="$(ls tests/test_{subrequest,call,isolation,faults}.py | xargs) $ONE_LOOP"
+    [running]="$(ls tests/test_{ledger,executor,call,isolation,fairness,faults}.py | xargs) $ONE_LOOP"
 )
 
 prepare() {
@@ -54,7 +56,7 @@ run() {
 }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(checks dialects core running)
+[ ${#parts[@]} -gt 0 ] || parts=(checks dialects core answers running)
 for part in "${parts[@]}"; do
     prepare "$part"
 done

@@ -63,7 +63,7 @@ class Server:
 
 @contextmanager
 def serving(
-    kind: str, app: str, folder: Path, env: Mapping[str, str] | None = None
+    kind: str, app: str, folder: Path, *options: str, env: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """
     Serve *app*, written as ``module:name``, and stop in the end; the stop must be a clean one.
@@ -72,10 +72,11 @@ def serving(
         kind: One of `SERVERS`.
         app: Found in the repository, or in the folder of the tests.
         folder: Where the server runs and writes its log.
+        options: Further arguments of its command line.
         env: Further variables of its environment.
     """
     port = free_port()
-    command = [sys.executable, *command_for(kind, port), app]
+    command = [sys.executable, *command_for(kind, port), *options, app]
     with running(kind, command, port, folder, env) as server:
         yield server
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
-from asgi_batch.errors import BatchRefused, Failure
+from asgi_batch._core.failures import Failure
+from asgi_batch.errors import BatchRefused
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

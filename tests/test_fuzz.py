@@ -30,7 +30,7 @@ STATUSES = {
     "unsupported_content_encoding": 415,
     "invalid_batch": 422,
 }
-LIMITS = Limits(max_operations=6, sync_operations=4, max_body_bytes=3000, max_json_depth=8)
+LIMITS = Limits(max_operations=6, sync_operations=6, max_body_bytes=3000, max_json_depth=8)
 
 
 class Records(logging.Handler):

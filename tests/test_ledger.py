@@ -4,11 +4,16 @@ The results of one batch: which of them count, what they add up to, and when the
 
 import pytest
 
+from asgi_batch._core.failures import Failure
 from asgi_batch._core.models import Batch, Operation, Result, Summary
 from asgi_batch._ledger import Ledger
-from asgi_batch.errors import Failure
 
-SKIPS = [Failure.SKIPPED, Failure.SKIPPED_TIMEOUT, Failure.SKIPPED_TOO_LARGE]
+SKIPS = [
+    Failure.SKIPPED,
+    Failure.SKIPPED_TIMEOUT,
+    Failure.SKIPPED_TOO_LARGE,
+    Failure.CANCELLED,
+]
 
 
 def make_batch(total, *, stop_on_error=False):
@@ -222,3 +227,16 @@ def test_how_many_results_may_wait(stop_on_error, max_bytes, size, group):
     ledger.record(answered(batch, 0, bytes(size)))
 
     assert ledger.group == group
+
+
+def test_a_result_that_is_there_does_not_hide_those_after_it():
+    """
+    Of several results those count that are new.
+    """
+    batch = make_batch(2)
+    ledger = Ledger(batch, encode, 100)
+    ledger.record(answered(batch, 0, b"first"))
+    ledger.record_all([answered(batch, 0, b"again"), answered(batch, 1, b"new")])
+
+    assert ledger.results == [b"first", b"new"]
+    assert ledger.arrivals == [0, 1]

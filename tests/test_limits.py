@@ -13,7 +13,16 @@ from asgi_batch import ConfigurationError, GateStatistics, Limits
 from asgi_batch.limits import Gate
 
 NAMES = [field.name for field in fields(Limits)]
-SECONDS = ["operation_timeout", "batch_timeout", "body_timeout"]
+SECONDS = [
+    "operation_timeout",
+    "batch_timeout",
+    "body_timeout",
+    "lease",
+    "scan_interval",
+    "cancel_interval",
+    "drain_timeout",
+    "result_ttl",
+]
 COUNTS = [name for name in NAMES if name not in SECONDS]
 
 
@@ -50,6 +59,14 @@ def test_defaults():
         "operation_timeout": 30.0,
         "batch_timeout": 60.0,
         "body_timeout": 30.0,
+        "background_batches": 4,
+        "max_background_batches": 1000,
+        "max_attempts": 3,
+        "lease": 30.0,
+        "scan_interval": 5.0,
+        "cancel_interval": 1.0,
+        "drain_timeout": 20.0,
+        "result_ttl": 86_400.0,
     }
 
 

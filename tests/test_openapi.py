@@ -15,9 +15,10 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from apps.various import app
 from asgi_batch import Limits
+from asgi_batch._core.failures import Failure
 from asgi_batch._core.headers import OPERATION_HEADERS
 from asgi_batch.dialects._native_checks import METHODS
-from asgi_batch.errors import BatchRefused, Failure
+from asgi_batch.errors import BatchRefused
 from dialects.documents import operations
 from pure import RULES, refusal_of
 from servers import serving
@@ -25,6 +26,12 @@ from support import Exchange, batch_scope, call, submit
 
 FILE = Path(__file__).parent.parent / "docs" / "openapi.json"
 SPEC = json.loads(FILE.read_text())
+OPERATIONS = [
+    operation
+    for path in SPEC["paths"].values()
+    for method, operation in path.items()
+    if method != "parameters"
+]
 SCHEMAS = SPEC["components"]["schemas"]
 POST = SPEC["paths"]["/batch"]["post"]
 load_all_checks()
@@ -152,19 +159,15 @@ class TestAnswers:
         """
         Each code stands under its status, and no code is there that nothing raises.
         """
-        described = {}
-        for status, response in POST["responses"].items():
-            text = json.dumps(response)
-            for refusal in BatchRefused.__subclasses__():
-                if f'"{refusal.code}"' in text or refusal.code == "invalid_batch" in text:
-                    described[refusal.code] = int(status)
-        described["invalid_batch"] = 422
+        described = {"invalid_batch": 422}
+        for operation in OPERATIONS:
+            for status, response in operation["responses"].items():
+                text = json.dumps(response)
+                for refusal in BatchRefused.__subclasses__():
+                    if f'"{refusal.code}"' in text:
+                        assert described.setdefault(refusal.code, int(status)) == int(status)
 
         assert described == {each.code: each.status for each in BatchRefused.__subclasses__()}
-        assert set(POST["responses"]) == {
-            "200",
-            *(str(each.status) for each in BatchRefused.__subclasses__()),
-        }
 
     def test_every_failure_is_in_the_schema(self):
         """

@@ -16,7 +16,8 @@ import pytest
 
 import asgi_batch
 from asgi_batch import errors
-from asgi_batch.errors import AsgiBatchError, BatchRefused, Failure
+from asgi_batch._core.failures import Failure
+from asgi_batch.errors import AsgiBatchError, BatchRefused
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -34,10 +35,13 @@ ALLOWED_IMPORTS = {
 
 # Clients rely on these: a change is a new major version, an addition belongs into the changelog.
 REFUSALS = {
+    "background_unavailable": 503,
+    "batch_not_found": 404,
     "batch_refused": 400,
     "duplicate_key": 400,
     "invalid_batch": 422,
     "invalid_json": 400,
+    "invalid_parameter": 400,
     "invalid_unicode": 400,
     "json_too_deep": 400,
     "method_not_allowed": 405,
@@ -45,9 +49,12 @@ REFUSALS = {
     "overloaded": 503,
     "payload_too_large": 413,
     "request_timeout": 408,
+    "store_full": 503,
+    "store_unavailable": 503,
     "too_many_operations": 413,
     "unsupported_content_encoding": 415,
     "unsupported_media_type": 415,
+    "wrong_process": 503,
 }
 FAILURES = {
     ("app_exception", 500),
@@ -58,10 +65,13 @@ FAILURES = {
     ("batch_response_too_large", 502),
     ("batch_timeout", 424),
     ("batch_timeout", 504),
+    ("cancelled", 424),
     ("operation_timeout", 504),
+    ("outcome_unknown", 502),
     ("response_too_large", 502),
     ("skipped", 424),
     ("streaming_not_supported", 502),
+    ("worker_lost", 502),
 }
 
 
@@ -195,12 +205,16 @@ def test_changelog_is_about_this_version():
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     """
-    The wheel has every module, the mark for type checkers, and no file from elsewhere.
+    The wheel has every module and script, the mark for type checkers, and no file from elsewhere.
     """
     with ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     source = ROOT / "src"
-    expected = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+    expected = {
+        path.relative_to(source).as_posix()
+        for pattern in ("*.py", "*.lua")
+        for path in source.rglob(pattern)
+    }
 
     assert names == expected | {"asgi_batch/py.typed"}
 

@@ -1,5 +1,5 @@
 """
-Lifespan under real servers: it is the app's own, and the batch endpoint adds nothing to it.
+Lifespan under real servers: it is the app's own, with the background around it.
 """
 
 import sys
@@ -57,12 +57,65 @@ def test_f16_failed_startup_passes_on_verbatim(kind, tmp_path):
 @pytest.mark.parametrize("kind", [kind for kind in SERVERS if kind != "hypercorn-trio"])
 def test_f16_app_without_lifespan_is_served(kind, tmp_path):
     """
-    F16: Django raises an exception for lifespan; the server says so and serves on.
+    F16: Django raises an exception for lifespan; the background has one all the same.
     """
     with serving(kind, "examples.django_app:app", tmp_path) as server:
-        answer = httpx.post(f"{server.url}/batch", json=BATCH).json()
+        now = httpx.post(f"{server.url}/batch", json=BATCH).json()
+        headers = {"prefer": "respond-async"}
+        later = httpx.post(f"{server.url}/batch", json=BATCH, headers=headers)
         log = server.log()
 
-    assert answer["results"][0]["result"] == "Hello!"
-    assert "lifespan" in log.lower()
+    assert now["results"][0]["result"] == "Hello!"
+    assert later.status_code == 202
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_batch_is_carried_out_after_its_request(kind, tmp_path):
+    """
+    On every server: accepted, carried out, its results fetched.
+    """
+    batch = {"operations": [{"method": "GET", "path": "/hello"}] * 150}
+    with serving(kind, "apps.sockets:app", tmp_path) as server, httpx.Client() as client:
+        accepted = client.post(f"{server.url}/batch", json=batch)
+        status = finished(client, server.url + accepted.json()["statusUrl"])
+        page = client.get(server.url + accepted.json()["resultsUrl"], params={"limit": 1000})
+        log = server.log()
+
+    assert (accepted.status_code, accepted.json()["durability"]) == (202, "process")
+    assert (status["status"], status["succeeded"]) == ("completed", 150)
+    assert [result["result"] for result in page.json()["results"]] == ["Hello!"] * 150
+    assert page.json()["next"] is None
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("uvicorn-h11-asyncio", ["--lifespan", "off"]),
+        ("granian", ["--interface", "asginl"]),
+    ],
+)
+def test_f15_without_lifespan_batches_are_answered_at_once_or_refused(kind, options, tmp_path):
+    """
+    F15: there is nobody to carry a batch out later, and the answer says what to do.
+    """
+    with serving(kind, "examples.starlette_app:app", tmp_path, *options) as server:
+        now = httpx.post(f"{server.url}/batch", json=BATCH)
+        headers = {"prefer": "respond-async"}
+        later = httpx.post(f"{server.url}/batch", json=BATCH, headers=headers)
+
+    assert now.json()["results"][0]["result"] == "Hello!"
+    assert (later.status_code, later.json()["code"]) == (503, "background_unavailable")
+    assert "lifespan" in later.json()["detail"]
+
+
+def finished(client, url):
+    """
+    The status of a batch once it is finished.
+    """
+    for _ in range(1000):
+        status = client.get(url).json()
+        if status["finishedAt"] is not None:
+            return status
+    raise AssertionError(status)

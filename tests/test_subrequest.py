@@ -362,6 +362,43 @@ async def test_send_lets_other_tasks_run(batch):
     assert after[0] - during[0] >= 25
 
 
+@pytest.mark.parametrize("status", [100, 199, 200, 599])
+async def test_every_status_of_http_is_an_answer(status):
+    """
+    From 100 to 599, the first and the last included.
+    """
+
+    async def app(scope, receive, send):
+        await respond(send, b"x", status=status)
+
+    answer = await submit(BatchMiddleware(app), "GET /")
+
+    assert answer.statuses == [status]
+
+
+async def test_the_last_part_of_an_answer_gives_way_to_nobody():
+    """
+    An answer in parts is over with its last part; no other task runs in between.
+    """
+    turns = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(note)
+            await send({"type": "http.response.body", "body": b"b"})
+            turns.append("app")
+
+    async def note():
+        turns.append("other")
+
+    answer = await submit(BatchMiddleware(app), "GET /")
+
+    assert answer.statuses == [200]
+    assert turns == ["app", "other"]
+
+
 # --- send: what no app may do
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -961,10 +998,10 @@ async def test_the_marker_says_which_operation_it_is():
 # --- what is not an operation
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan", "something new"])
+@pytest.mark.parametrize("kind", ["websocket", "something new"])
 async def test_other_scopes_pass_through_untouched(kind, spec_version):
     """
-    Websockets and lifespan reach the app as they are: the same scope, receive() and send().
+    Websockets reach the app as they are: the same scope, receive() and send().
     """
     given = []
 
@@ -984,29 +1021,7 @@ async def test_other_scopes_pass_through_untouched(kind, spec_version):
     assert scope == before
 
 
-async def test_f16_a_failure_of_the_apps_lifespan_passes_on_verbatim():
-    """
-    F16: what an app says about a failed startup, and what it raises, reaches the server.
-    """
-    failure = {"type": "lifespan.startup.failed", "message": "no database"}
-
-    async def failing(scope, receive, send):
-        await receive()
-        await send(failure)
-
-    async def raising(scope, receive, send):
-        raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
-
-    exchange = Exchange({"type": "lifespan"})
-    await BatchMiddleware(failing)(exchange.scope, exchange.receive, exchange.send)
-    with pytest.raises(ValueError, match="not lifespan"):
-        await BatchMiddleware(raising)(exchange.scope, exchange.receive, exchange.send)
-
-    assert exchange.sent == [failure]
-    assert exchange.sent[0] is failure
-
-
-@pytest.mark.parametrize("path", ["/", "/batch/", "/batch/x", "/batches", "/Batch", "/x/batch"])
+@pytest.mark.parametrize("path", ["/", "/batch/", "/batch/x/y", "/batches", "/Batch", "/x/batch"])
 async def test_other_paths_pass_through_untouched(path):
     """
     Only the endpoint's own path is answered here; direct requests are not even looked into.

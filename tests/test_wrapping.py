@@ -16,7 +16,6 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from apps.mirrors import django as django_app
 from asgi_batch import BatchMiddleware
 from support import Exchange, batch_body, batch_scope, call, http_scope, submit
 
@@ -254,19 +253,6 @@ async def test_litestar_middleware_cannot_work():
 
     assert batch.status == 404
     assert posted.status == 405
-
-
-@ASYNCIO_ONLY
-async def test_django_refuses_lifespan_itself(anyio_backend):
-    """
-    Django's ValueError for a lifespan scope passes through, for the server to take as it does.
-    """
-    app = BatchMiddleware(django_app)
-    batch = await submit(app, "GET /echo", "GET /nowhere")
-
-    assert batch.statuses == [200, 404]
-    with pytest.raises(ValueError, match="Django can only handle ASGI/HTTP connections"):
-        await call(app, Exchange({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}))
 
 
 ORIGIN = (b"origin", b"https://app.example")

@@ -18,21 +18,18 @@ from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
 from asgi_batch._call import Call, as_coroutine, contain, go_on
+from asgi_batch._core.failures import Failure
 from asgi_batch._core.models import Batch, Result
+from asgi_batch._crew import Crew
 from asgi_batch._engine import Engine
 from asgi_batch._ledger import Ledger
 from asgi_batch._pending import Pending
 from asgi_batch._subrequest import COMPLETE, Subrequest
-from asgi_batch._worker import Worker
-from asgi_batch.errors import Failure
+from asgi_batch._worker import Pace, Worker
 
 logger = logging.getLogger("asgi_batch")
-
-# Seconds that workers run on without giving way to other tasks, when no operation ever waits.
-_TIME_SLICE: Final = 0.002
 
 # Seconds between two looks at the deadlines, at least.
 _TICK: Final = 0.01
@@ -70,25 +67,29 @@ class Execution:
         self._ledger = ledger
         self._fresh: list[Result] = []
         self._usual_timeout = usual = engine.limits.operation_timeout
-        self._shortest = min(operation.timeout or usual for operation in batch.operations)
+        self._shortest = min((each.timeout or usual for each in batch.operations), default=usual)
         self._batch_deadline = math.inf
-        self._breath_due = 0.0
-        self._workers: set[Worker] = set()
-        self._fronts = 0
+        self.pace = Pace()
+        self._crew = Crew(engine.limits.concurrency)
+        self._tasks: TaskGroup | None = None
+        self._count = len(batch.operations)
+        self._floor = 0
         self._finished = anyio.Event()
-        self._left = anyio.Event()
-        self._is_over = self.is_aborted = False
+        self.is_aborted = False
         self.has_remains = False
 
-    def start(self, tasks: TaskGroup) -> None:
+    def start(self, tasks: TaskGroup, timeout: float = math.inf) -> None:
         """
-        Begin to run operations in *tasks*, which may have to wait for them beyond `wait`.
+        Begin to run operations in *tasks*, which may have to wait for them beyond `wait`; after
+        *timeout* seconds they are given up.
         """
         self._tasks = tasks
-        now = monotonic()
-        self._breath_due = now + _TIME_SLICE
-        self._batch_deadline = now + self._limits.batch_timeout
-        self._grow()
+        self._floor = max(self._ledger.open - self._count, 0)
+        if self._ledger.open <= self._floor:
+            self._finished.set()
+        self._batch_deadline = monotonic() + timeout
+        self.pace.start()
+        self.grow()
 
     async def wait(self) -> None:
         """
@@ -106,17 +107,26 @@ class Execution:
         """
         Stop, because nobody waits for the answer: start nothing more, and end what is running.
         """
-        self.is_aborted = self._is_over = True
+        self.is_aborted = True
         self._finished.set()
         self._pending.drop()
-        for worker in self._workers:
+        for worker in self._crew.workers:
             if worker.subrequest is None:
                 worker.scope.cancel()
             else:
                 worker.subrequest.abort()
-        with anyio.move_on_after(_ABORT_GRACE if self._workers else 0):
-            await self._left.wait()
+        self._crew.end()
+        with anyio.move_on_after(_ABORT_GRACE):
+            await self._crew.left.wait()
         self.close()
+
+    async def pause(self) -> None:
+        """
+        Start nothing more, and wait for what is running.
+        """
+        self._pending.hold_back()
+        self._crew.end()
+        await self._crew.left.wait()
 
     def close(self) -> None:
         """
@@ -125,19 +135,20 @@ class Execution:
         These are operations whose answer has been given up, and workers that stand in line for
         one. Operations that have answered are left alone: what they still do is background tasks.
         """
-        self._is_over = True
         self._pending.drop()
-        for worker in self._workers:
+        for worker in self._crew.workers:
             if worker.subrequest is None:
                 worker.scope.cancel()
             elif worker.is_busy:
                 self._abandon(worker, worker.subrequest)
-        if not self._workers:
-            self._left.set()
+        self._crew.end()
 
-    def _grow(self) -> None:
-        if self._pending and self._fronts < self._limits.concurrency:
-            self._fronts += 1
+    def grow(self) -> None:
+        """
+        Start another worker, if there is something to do for it.
+        """
+        if self._tasks and self._pending and self._crew.has_room:
+            self._crew.expect()
             self._tasks.start_soon(self._work)
 
     def _settle(self, result: Result) -> None:
@@ -149,8 +160,8 @@ class Execution:
 
     def _heed(self, reason: Failure | None) -> None:
         if reason is not None:
-            self._skip_rest(reason)
-        if not self._ledger.open:
+            self.skip_rest(reason)
+        if self._ledger.open <= self._floor:
             self._finished.set()
 
     def _settle_for(self, worker: Worker, result: Result) -> None:
@@ -159,16 +170,19 @@ class Execution:
             # Another task of the app has answered.
             self._on_pause(worker)
 
-    def _skip_rest(self, reason: Failure) -> None:
+    def skip_rest(self, reason: Failure) -> None:
+        """
+        Let no further operation start; each gets a result that says why.
+        """
         for operation in self._pending.drop():
             self._settle(Result.failed(operation, reason))
 
     def _expire(self, now: float) -> None:
         is_over = now >= self._batch_deadline
         if is_over:
-            self._skip_rest(Failure.SKIPPED_TIMEOUT)
+            self.skip_rest(Failure.SKIPPED_TIMEOUT)
         failure = Failure.BATCH_TIMEOUT if is_over else Failure.OPERATION_TIMEOUT
-        for worker in self._workers:
+        for worker in self._crew.workers:
             subrequest = worker.subrequest
             if subrequest is None or not worker.is_busy or worker.is_abandoned:
                 continue
@@ -185,15 +199,12 @@ class Execution:
 
     def _time_to_look(self, now: float) -> float:
         # An operation that starts later cannot be due before the shortest timeout has passed.
-        due = min(self._batch_deadline, now + self._shortest)
-        for worker in self._workers:
-            if worker.is_busy and not worker.is_abandoned:
-                due = min(due, worker.deadline)
-        return max(due - now, _TICK)
+        latest = min(self._batch_deadline, now + self._shortest)
+        return max(self._crew.due(latest) - now, _TICK)
 
     async def _work(self) -> None:
         worker = Worker()
-        self._workers.add(worker)
+        self._crew.workers.add(worker)
         try:
             with worker.scope:
                 worker.enter()
@@ -206,24 +217,20 @@ class Execution:
                 if worker.guard.has_remains():
                     self.has_remains = True
                     self._dismiss(worker)
-                    self._grow()
-                    await worker.park(self._left)
+                    self.grow()
+                    await worker.park(self._crew.left)
         except RuntimeError:
             if not self.has_remains:
                 raise
             logger.exception("An operation left a cancel scope open in the task that ran it.")
         finally:
             self._dismiss(worker)
-        self._grow()
+        self.grow()
 
     def _dismiss(self, worker: Worker) -> None:
-        if worker not in self._workers:
-            return
-        self._workers.discard(worker)
-        self._fronts -= not worker.is_tail
-        self._gate.abandoned -= worker.is_abandoned
-        if self._is_over and not self._workers:
-            self._left.set()
+        if worker in self._crew.workers:
+            self._gate.abandoned -= worker.is_abandoned
+            self._crew.dismiss(worker)
 
     async def _run_operations(self, worker: Worker) -> None:
         """
@@ -231,9 +238,9 @@ class Execution:
         """
         app, bounds, is_clean = self._engine.app, self._engine.bounds, worker.guard.is_clean
         pending, ready, gate = self._pending, self._pending.ready, self._gate
-        fresh, ledger = self._fresh, self._ledger
+        fresh, ledger, pace = self._fresh, self._ledger, self.pace
         while ready or pending.refill(fresh.append, self._settle, bounds):
-            if monotonic() > self._breath_due:
+            if monotonic() > pace.due:
                 await self._breathe()
                 continue
             subrequest, scope, context = ready.pop()
@@ -262,8 +269,8 @@ class Execution:
 
     async def _breathe(self) -> None:
         self._enter_fresh()
-        await checkpoint()
-        self._breath_due = monotonic() + _TIME_SLICE
+        if not await self.pace.breathe():
+            self._pending.hold_back()
 
     async def _go_on(
         self, worker: Worker, subrequest: Subrequest, call: Call, paused_for: Any, context: Context
@@ -278,7 +285,7 @@ class Execution:
         finally:
             worker.subrequest = None
             if worker.is_tail:
-                self._return_to_front(worker)
+                self._crew.step_forward(worker)
 
     def _stop_if_cancelled(self, worker: Worker) -> None:
         # An operation that ignores a cancelled batch must not be followed by another.
@@ -286,12 +293,5 @@ class Execution:
             self._pending.drop()
 
     def _on_pause(self, worker: Worker) -> None:
-        if not worker.is_tail and not worker.is_busy:
-            worker.is_tail = True
-            self._fronts -= 1
-        self._grow()
-
-    def _return_to_front(self, worker: Worker) -> None:
-        worker.is_tail = self._fronts >= self._limits.concurrency
-        worker.is_spent = worker.is_spent or worker.is_tail
-        self._fronts += not worker.is_tail
+        self._crew.step_back(worker)
+        self.grow()

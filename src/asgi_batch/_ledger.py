@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
+from asgi_batch._core.failures import Failure
 from asgi_batch._core.models import Batch, Result, Summary
-from asgi_batch.errors import Failure
+from asgi_batch._core.records import Entry, Outcome
 
 # Between two operations the encoder finds neither its code nor its data in the processor's caches,
 # and takes twice as long as in a row.
@@ -19,7 +20,14 @@ _GROUP: Final = 64
 # Bytes that so many results can take, none of them large.
 _MARGIN: Final = 256 * 1024
 
+# Stands for a result that has been taken.
+_TAKEN: Final = b"-"
+
 Encode: TypeAlias = Callable[[Result], bytes]
+
+
+def _nothing() -> None:
+    return
 
 
 class Ledger:
@@ -30,9 +38,13 @@ class Ledger:
         batch: The operations that results are awaited for.
         encode: Writes a result.
         max_bytes: Size of all results; from there on answers are replaced by a failure.
+        total: Operations of the whole batch, where *batch* is what is left of it.
+        on_arrival: Called when results have come in.
 
     Attributes:
         open: Operations without a result.
+        arrivals: The indexes of those with a result, in the order in which they came in.
+        bad_ends: How those ended that did not succeed.
         results: What they were answered, encoded; empty where there is no result yet.
         size: Bytes of the results.
         group: How many results may wait to be entered together; 1 where the next operation may
@@ -41,24 +53,34 @@ class Ledger:
 
     __slots__ = (
         "_encode",
-        "_failed",
         "_max_bytes",
-        "_skipped",
+        "_on_arrival",
         "_stops_on_error",
+        "arrivals",
+        "bad_ends",
         "group",
         "open",
         "results",
         "size",
     )
 
-    def __init__(self, batch: Batch, encode: Encode, max_bytes: int) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        encode: Encode,
+        max_bytes: int,
+        *,
+        total: int | None = None,
+        on_arrival: Callable[[], None] = _nothing,
+    ) -> None:
         self._encode = encode
+        self._on_arrival = on_arrival
         self._max_bytes = max_bytes
         self._stops_on_error = batch.stop_on_error
-        self._failed = 0
-        self._skipped = 0
         self.open = len(batch.operations)
-        self.results = [b""] * self.open
+        self.results = [b""] * (self.open if total is None else total)
+        self.arrivals: list[int] = []
+        self.bad_ends: dict[int, Outcome] = {}
         self.size = 0
         self.group = 1 if batch.stop_on_error or max_bytes < _MARGIN else _GROUP
 
@@ -75,7 +97,8 @@ class Ledger:
         """
         `record` several.
         """
-        encode, entered, size, reason = self._encode, self.results, self.size, None
+        encode, entered, arrivals = self._encode, self.results, self.arrivals
+        size, reason = self.size, None
         for given in results:
             result, index = given, given.operation.index
             if entered[index]:
@@ -86,27 +109,43 @@ class Ledger:
                 encoded = encode(result)
             entered[index] = encoded
             size += len(encoded)
+            arrivals.append(index)
             self.open -= 1
             if result.status >= 400:
                 reason = self._count_failure(result) or reason
         self.size = size
         if self._max_bytes - self.size < _MARGIN:
             self.group = 1
+        self._on_arrival()
         return reason
+
+    def take(self) -> list[Entry]:
+        """
+        Hand over the results that have come in since the last time.
+        """
+        results, bad_ends, arrivals = self.results, self.bad_ends, self.arrivals
+        entries = [
+            Entry(index, bad_ends.get(index, "succeeded"), results[index]) for index in arrivals
+        ]
+        for index in arrivals:
+            results[index] = _TAKEN
+        arrivals.clear()
+        return entries
 
     def summary(self) -> Summary:
         """
         How the operations have ended so far.
         """
-        total = len(self.results)
-        succeeded = total - self.open - self._failed - self._skipped
-        return Summary(total, succeeded, self._failed, self._skipped)
+        total = len(self.arrivals) + self.open
+        skipped = sum(end == "skipped" for end in self.bad_ends.values())
+        failed = len(self.bad_ends) - skipped
+        return Summary(total, len(self.arrivals) - len(self.bad_ends), failed, skipped)
 
     def _count_failure(self, result: Result) -> Failure | None:
         if result.is_skipped:
-            self._skipped += 1
+            self.bad_ends[result.operation.index] = "skipped"
             return None
-        self._failed += 1
+        self.bad_ends[result.operation.index] = "failed"
         if result.failure is Failure.BATCH_RESPONSE_TOO_LARGE:
             return Failure.SKIPPED_TOO_LARGE
         return Failure.SKIPPED if self._stops_on_error else None

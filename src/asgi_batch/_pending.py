@@ -4,11 +4,12 @@ The operations of a batch that have not started, made ready for their calls; it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import Context
 from typing import Final, TypeAlias
 
 from asgi_batch._call import mark_context
-from asgi_batch._core.models import Batch, CurrentOperation, Operation
+from asgi_batch._core.models import CurrentOperation, Operation
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._subrequest import AnswerBounds, Settle, Subrequest
 from asgi_batch.types import Scope
@@ -26,29 +27,90 @@ class Pending:
     Hands out the calls of one batch in order, made ready in groups.
 
     Args:
-        batch: The operations.
+        operations: Those that are to be run, in the order of their indexes.
         batch_id: Names the batch to the app.
+        total: How many operations the batch has altogether.
         template: Makes the operations' scopes.
         context: The context variables that operations start from.
+        attempt: Which attempt this is for each of them.
+        may_start: How many of them may start for now.
 
     Attributes:
         ready: The next calls, the first of them last; whoever takes one pops it.
     """
 
-    __slots__ = ("_batch_id", "_context", "_next", "_operations", "_template", "ready")
+    __slots__ = (
+        "_attempt",
+        "_batch_id",
+        "_context",
+        "_held_back",
+        "_may_start",
+        "_next",
+        "_operations",
+        "_template",
+        "_total",
+        "ready",
+    )
 
     def __init__(
-        self, batch: Batch, *, batch_id: str, template: ScopeTemplate, context: Context
+        self,
+        operations: Sequence[Operation],
+        *,
+        batch_id: str,
+        total: int,
+        template: ScopeTemplate,
+        context: Context,
+        attempt: int = 1,
+        may_start: int | None = None,
     ) -> None:
-        self._operations = batch.operations
+        self._operations = operations
         self._batch_id = batch_id
+        self._total = total
         self._template = template
         self._context = context
+        self._attempt = attempt
+        self._may_start = len(operations) if may_start is None else may_start
         self._next = 0
+        self._held_back: list[Call] | None = None
         self.ready: list[Call] = []
 
     def __bool__(self) -> bool:
-        return bool(self.ready) or self._next < len(self._operations)
+        return bool(self.ready) or (self._next < self._may_start and self._held_back is None)
+
+    @property
+    def started(self) -> int:
+        """
+        How many operations have been taken.
+        """
+        return self._next - len(self.ready) - len(self._held_back or ())
+
+    @property
+    def may_start(self) -> int:
+        """
+        How many operations may have been taken, all in all.
+        """
+        return self._may_start
+
+    def allow(self, count: int) -> None:
+        """
+        Let *count* operations start, all in all.
+        """
+        self._may_start = min(count, len(self._operations))
+
+    def hold_back(self) -> None:
+        """
+        Hand out nothing until `go_on`.
+        """
+        if self._held_back is None:
+            self._held_back = self.ready.copy()
+            self.ready.clear()
+
+    def go_on(self) -> None:
+        """
+        Hand out what was held back.
+        """
+        self.ready.extend(self._held_back or ())
+        self._held_back = None
 
     def refill(self, settle: Settle, settle_large: Settle, bounds: AnswerBounds) -> bool:
         """
@@ -60,20 +122,23 @@ class Pending:
             bounds: What is taken of each answer.
 
         Returns:
-            Whether there is any left.
+            Whether there is any left that may start.
         """
-        total, batch_id = len(self._operations), self._batch_id
-        group = self._operations[self._next : self._next + _GROUP]
-        self._next += len(group)
+        if not self:
+            return False
+        total, batch_id, attempt = self._total, self._batch_id, self._attempt
+        stop = min(self._next + _GROUP, self._may_start)
+        group = self._operations[self._next : stop]
+        self._next = stop
         for operation in reversed(group):
-            current = CurrentOperation(batch_id, operation.id, operation.index, total)
+            current = CurrentOperation(batch_id, operation.id, operation.index, total, attempt)
             call = (
                 Subrequest(operation, settle, settle_large, bounds),
                 self._template.scope_for(operation, current),
                 mark_context(self._context, current),
             )
             self.ready.append(call)
-        return bool(group)
+        return True
 
     def drop(self) -> list[Operation]:
         """
@@ -82,8 +147,9 @@ class Pending:
         Returns:
             The operations that will never start.
         """
+        self.go_on()
         made = [subrequest.operation for subrequest, _, _ in reversed(self.ready)]
-        rest = made + self._operations[self._next :]
-        self._next = len(self._operations)
+        rest = [*made, *self._operations[self._next :]]
+        self._next = self._may_start = len(self._operations)
         self.ready.clear()
         return rest

@@ -16,9 +16,10 @@ import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
 
+from asgi_batch._core.failures import Failure
 from asgi_batch._core.media_types import is_endless
 from asgi_batch._core.models import HeaderPair, Operation, Result
-from asgi_batch.errors import Failure, OperationAborted
+from asgi_batch.errors import OperationAborted
 from asgi_batch.types import Message
 
 Settle: TypeAlias = Callable[[Result], None]

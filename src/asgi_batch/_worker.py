@@ -1,15 +1,52 @@
 """
-One task of a batch: what is known of it, and how it ends. What it runs is decided in `_executor`.
+One task of a batch: what is known of it, how it ends, and how long it runs before it gives way.
+
+What it runs is decided in `_executor`.
 """
 
 from __future__ import annotations
 
 import math
+from time import monotonic
+from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from asgi_batch._subrequest import COMPLETE, Subrequest
 from asgi_batch._task_guard import TaskGuard, guard_task
+
+# Seconds that workers run on without giving way to other tasks, when no operation ever waits.
+_TIME_SLICE: Final = 0.002
+
+
+class Pace:
+    """
+    When the workers of one batch give way to other tasks.
+
+    Attributes:
+        due: When they have to do so next.
+        fence: When they may not start another operation, unless it is put off before.
+    """
+
+    __slots__ = ("due", "fence")
+
+    def __init__(self) -> None:
+        self.due = self.fence = math.inf
+
+    def start(self) -> None:
+        """
+        Let a time slice begin.
+        """
+        self.due = min(monotonic() + _TIME_SLICE, self.fence)
+
+    async def breathe(self) -> bool:
+        """
+        Give way once; true where the fence has not been reached.
+        """
+        await checkpoint()
+        self.start()
+        return monotonic() < self.fence
 
 
 class Worker:

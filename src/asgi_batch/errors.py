@@ -16,18 +16,23 @@ AsgiBatchError
 │   ├── UnsupportedMediaType          415 unsupported_media_type
 │   ├── UnsupportedContentEncoding    415 unsupported_content_encoding
 │   ├── InvalidBatch                  422 invalid_batch, with the list of problems
-│   └── Overloaded                    503 overloaded
+│   ├── InvalidParameter              400 invalid_parameter
+│   ├── BatchNotFound                 404 batch_not_found
+│   ├── Overloaded                    503 overloaded
+│   ├── BackgroundUnavailable         503 background_unavailable
+│   ├── StoreUnavailable              503 store_unavailable
+│   ├── StoreFull                     503 store_full
+│   └── WrongProcess                  503 wrong_process
 └── OperationAborted              raised into the wrapped app by ``send()``
 
-An error of one operation is not an exception but a `Failure`: it becomes that
-operation's result and touches nothing else.
+An error of one operation is not an exception but a `Failure` (`_core/failures.py`): it becomes
+that operation's result and touches nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, ClassVar
 
 
@@ -233,66 +238,45 @@ class Overloaded(BatchRefused):
     retry_after = 5
 
 
-class Failure(Enum):
-    """
-    What can go wrong with one operation, as ``(code, status, detail)``.
+class BackgroundUnavailable(BatchRefused):
+    """Raised when nothing here could carry a batch out after its request."""
 
-    Status 424 (RFC 4918 section 11.4) means, here and nowhere else: the operation never ran.
-    """
+    status = 503
+    code = "background_unavailable"
 
-    APP_EXCEPTION = ("app_exception", 500, "The app raised an exception before it answered.")
-    APP_NO_RESPONSE = ("app_no_response", 502, "The app returned without an answer.")
-    APP_INCOMPLETE_RESPONSE = (
-        "app_incomplete_response",
-        502,
-        "The app began an answer and did not finish it.",
-    )
-    APP_PROTOCOL_ERROR = (
-        "app_protocol_error",
-        502,
-        "The app sent a message that ASGI does not allow here.",
-    )
-    RESPONSE_TOO_LARGE = (
-        "response_too_large",
-        502,
-        "The operation ran, but its answer is larger than an operation of a batch may return.",
-    )
-    BATCH_RESPONSE_TOO_LARGE = (
-        "batch_response_too_large",
-        502,
-        "The operation ran, but its answer no longer fits into the answer of the batch.",
-    )
-    STREAMING_NOT_SUPPORTED = (
-        "streaming_not_supported",
-        502,
-        "The app answered with an endless stream, which a batch cannot carry.",
-    )
-    OPERATION_TIMEOUT = (
-        "operation_timeout",
-        504,
-        "The operation did not finish in time; it may have had effects.",
-    )
-    BATCH_TIMEOUT = (
-        "batch_timeout",
-        504,
-        "The operation was running when the time of the batch was over; it may have had effects.",
-    )
-    SKIPPED = ("skipped", 424, "Not executed: an earlier operation failed and onError is stop.")
-    SKIPPED_TIMEOUT = ("batch_timeout", 424, "Not executed: the time of the batch was over.")
-    SKIPPED_TOO_LARGE = (
-        "batch_response_too_large",
-        424,
-        "Not executed: the answer of the batch had reached its size limit.",
-    )
 
-    def __init__(self, code: str, status: int, detail: str) -> None:
-        self.code = code
-        self.status = status
-        self.detail = detail
+class StoreUnavailable(BatchRefused):
+    """Raised when the store does not answer; it is not known whether it did what it was asked."""
 
-    @property
-    def is_skip(self) -> bool:
-        """
-        Whether the operation never ran.
-        """
-        return self.status == 424
+    status = 503
+    code = "store_unavailable"
+    retry_after = 2
+
+
+class StoreFull(BatchRefused):
+    """Raised when the store has no room for another batch."""
+
+    status = 503
+    code = "store_full"
+    retry_after = 30
+
+
+class BatchNotFound(BatchRefused):
+    """Raised when there is no such batch: it never was, has expired, or is somebody else's."""
+
+    status = 404
+    code = "batch_not_found"
+
+
+class WrongProcess(BatchRefused):
+    """Raised when a batch lives in the memory of another process."""
+
+    status = 503
+    code = "wrong_process"
+    retry_after = 1
+
+
+class InvalidParameter(BatchRefused):
+    """Raised when a header or a query parameter of a batch request cannot be read."""
+
+    code = "invalid_parameter"

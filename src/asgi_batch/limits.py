@@ -57,6 +57,16 @@ class Limits:
         batch_timeout: Seconds for all operations of a batch that is answered at once. Proxies
             commonly give up after 60.
         body_timeout: Seconds in which the body of a batch must arrive.
+        background_batches: Batches that this process carries out in the background at a time.
+        max_background_batches: Unfinished batches that the store holds; from there on new ones are
+            refused.
+        max_attempts: How often an operation is started whose process dies each time.
+        lease: Seconds after which a batch whose process is silent is taken over by another.
+        scan_interval: Seconds between two looks for batches that nobody holds.
+        cancel_interval: Seconds in which each process hears of a cancellation.
+        drain_timeout: Seconds that running operations of background batches get when the process
+            stops. Process managers commonly kill after 30.
+        result_ttl: Seconds for which the results of a background batch are kept after its end.
 
     Raises:
         ConfigurationError: A number is not positive, or two do not fit together.
@@ -82,6 +92,14 @@ class Limits:
     operation_timeout: float = 30.0
     batch_timeout: float = 60.0
     body_timeout: float = 30.0
+    background_batches: int = 4
+    max_background_batches: int = 1000
+    max_attempts: int = 3
+    lease: float = 30.0
+    scan_interval: float = 5.0
+    cancel_interval: float = 1.0
+    drain_timeout: float = 20.0
+    result_ttl: float = 86_400.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Literal
 
+from asgi_batch._background import Background
 from asgi_batch._core.headers import (
     OPERATION_HEADERS,
     RESULT_HEADERS,
@@ -17,11 +20,17 @@ from asgi_batch._core.headers import (
 )
 from asgi_batch._core.rules import Rules
 from asgi_batch._core.scope import route_path
-from asgi_batch._endpoints import Settings, SubmitEndpoint
+from asgi_batch._endpoints import Settings, endpoint_for
 from asgi_batch._engine import Engine
+from asgi_batch._ledger import Encode
+from asgi_batch._lifespan import Lifespan
 from asgi_batch._subrequest import AnswerBounds
+from asgi_batch._terms import Terms
+from asgi_batch.dialects import native
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Gate, GateStatistics, Limits
+from asgi_batch.ports import Store
+from asgi_batch.stores import open_store
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
 
 # What a scope must not hand on: it belongs to the route of the batch request.
@@ -55,6 +64,8 @@ class BatchMiddleware:
             relies on, such as ``"session"``. The object itself is shared by all operations.
         path_policy: ``"strict"`` refuses paths with an encoded slash, a ``;`` or an empty segment,
             which proxies and routers read differently; ``"lenient"`` lets them through.
+        store: Where batches are kept that outlive their request: ``"memory://"``, which ends with
+            the process, ``"redis://…"``, or a `Store` object.
         on_disconnect: ``"abort"`` ends a batch when its client has gone; ``"finish"`` runs it to
             its end, with nobody to hear of it.
 
@@ -71,6 +82,7 @@ class BatchMiddleware:
         operation_headers: Iterable[str] = (),
         expose_headers: Iterable[str] = (),
         forward_scope_keys: Iterable[str] = (),
+        store: str | Store = "memory://",
         path_policy: Literal["strict", "lenient"] = "strict",
         on_disconnect: Literal["abort", "finish"] = "abort",
     ) -> None:
@@ -83,10 +95,14 @@ class BatchMiddleware:
         self.app = app
         self._path = _checked_path(path)
         self._gate = Gate(limits.total_concurrency)
-        shown = RESULT_HEADERS | _checked_names("expose_headers", expose_headers)
-        exposed = [name.encode() for name in shown]
+        engine = _engine(app, limits, self._gate)
+        encode = _encoder(RESULT_HEADERS | _checked_names("expose_headers", expose_headers))
+        terms = Terms(store=_checked_store(store), engine=engine, encode=encode)
+        self._background = Background(terms, limits)
         self._settings = Settings(
-            engine=_engine(app, limits, self._gate),
+            engine=engine,
+            encode=encode,
+            background=self._background,
             rules=_rules(
                 limits,
                 batch_path=self._path,
@@ -94,7 +110,6 @@ class BatchMiddleware:
                 operation_headers=OPERATION_HEADERS
                 | _checked_names("operation_headers", operation_headers),
             ),
-            exposed_headers={b"content-length": b"", **{name: name for name in exposed}},
             forward_scope_keys=_checked_scope_keys(forward_scope_keys),
             aborts_on_disconnect=on_disconnect == "abort",
         )
@@ -103,10 +118,30 @@ class BatchMiddleware:
         """
         Answer a batch request; hand everything else on.
         """
-        if scope["type"] == "http" and route_path(scope) == self._path:
-            await SubmitEndpoint(self._settings, scope, receive, send)()
-        else:
-            await self.app(scope, receive, send)
+        if scope["type"] == "http":
+            endpoint = endpoint_for(route_path(scope), self._path)
+            if endpoint is not None:
+                await endpoint(self._settings, scope, receive, send)()
+                return
+        elif scope["type"] == "lifespan":
+            await Lifespan(self.app, self._background, scope, receive, send)()
+            return
+        await self.app(scope, receive, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """
+        Carry out batches that outlive their request for as long as the context lasts.
+
+        Only for apps whose lifespan no server runs, such as one that is mounted in another: enter
+        it in the lifespan of the outer app.
+
+        Raises:
+            ConfigurationError: The store cannot be used.
+        """
+        async with self._background.opened():
+            self._background.start({})
+            yield
 
     def statistics(self) -> GateStatistics:
         """
@@ -122,6 +157,12 @@ def _engine(app: ASGIApp, limits: Limits, gate: Gate) -> Engine:
         max_messages=limits.max_messages,
     )
     return Engine(app=app, limits=limits, gate=gate, bounds=bounds)
+
+
+def _encoder(shown: frozenset[str]) -> Encode:
+    names = [name.encode() for name in shown]
+    exposed = {b"content-length": b"", **dict(zip(names, names, strict=True))}
+    return partial(native.encode_result, exposed)
 
 
 def _rules(
@@ -146,6 +187,14 @@ def _rules(
 def _check_limits(limits: object) -> None:
     if not isinstance(limits, Limits):
         raise ConfigurationError(f"limits={limits!r:.100}: pass Limits(…).")
+
+
+def _checked_store(store: str | Store) -> Store:
+    if isinstance(store, str):
+        return open_store(store)
+    if not hasattr(store, "claim"):
+        raise ConfigurationError(f'store={store!r:.100}: write a URL such as "redis://localhost".')
+    return store
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from asgi_batch._core.failures import Failure
 from asgi_batch._core.models import Operation, Result, Summary
 from asgi_batch.dialects import native
-from asgi_batch.errors import Failure
 from dialects.documents import sources
 
 SUMMARY = Summary(total=3, succeeded=1, failed=1, skipped=1)

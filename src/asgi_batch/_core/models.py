@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from asgi_batch.errors import Failure
+from asgi_batch._core.failures import Failure
 
 HeaderPair: TypeAlias = tuple[bytes, bytes]
 HeaderPairs: TypeAlias = tuple[HeaderPair, ...]

@@ -32,10 +32,13 @@ def route_path(scope: Scope) -> str:
     ``scope["path"]`` without the root path, whether or not the server put it in front.
     """
     path: str = scope["path"]
-    return path[len(_path_prefix(scope)) :]
+    return path[len(path_prefix(scope)) :]
 
 
-def _path_prefix(scope: Scope) -> str:
+def path_prefix(scope: Scope) -> str:
+    """
+    The root path, where the server put it in front of ``scope["path"]``; else nothing.
+    """
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return root if path.startswith(root) and path[len(root) :].startswith("/") else ""
@@ -53,7 +56,7 @@ class ScopeTemplate:
     __slots__ = ("_common", "_headers", "_prefix", "_raw_prefix", "_state", "_tls")
 
     def __init__(self, outer: Scope, forward: Iterable[str] = ()) -> None:
-        self._prefix = _path_prefix(outer)
+        self._prefix = path_prefix(outer)
         self._raw_prefix = quote(self._prefix).encode()
         self._headers = inherited_headers(outer["headers"])
         self._state = _shared_state(outer.get("state"))

@@ -1,0 +1,211 @@
+"""
+Batches that outlive their request: accepts them, claims them, and gives them back when it stops.
+
+One batch's own way is in `_carrier`; what survives a crash is the store's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from asgi_batch._carrier import Carrier
+from asgi_batch._core.models import Batch
+from asgi_batch._core.packing import (
+    pack_caller,
+    pack_operations,
+    template_of,
+    unpack_operations,
+)
+from asgi_batch._core.records import Claim, Created, NewBatch, Snapshot
+from asgi_batch._terms import Terms
+from asgi_batch.errors import AsgiBatchError, BackgroundUnavailable
+from asgi_batch.limits import Limits
+from asgi_batch.ports import Store
+from asgi_batch.types import Scope
+
+logger = logging.getLogger("asgi_batch")
+
+_CURE = (
+    "Nothing here can carry a batch out after its request: the server has not started the app's"
+    " lifespan. Run it with lifespan, or enter BatchMiddleware.running() in that of a parent app."
+)
+
+
+class Background:
+    """
+    What a process does for batches after their requests.
+
+    Args:
+        terms: On which terms batches are held.
+        limits: Bounds in time and number.
+    """
+
+    def __init__(self, terms: Terms, limits: Limits) -> None:
+        self._terms = terms
+        self._limits = limits
+        self._carriers: set[Carrier] = set()
+        self._tasks: TaskGroup
+        self._is_on = False
+        self._lifespan: Scope = {}
+
+    @property
+    def store(self) -> Store:
+        """
+        Where batches are kept.
+
+        Raises:
+            BackgroundUnavailable: It is not open.
+        """
+        if not self._is_on:
+            raise BackgroundUnavailable(_CURE)
+        return self._terms.store
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """
+        Have the store open, and a place for batches to run, for as long as the context lasts.
+
+        Raises:
+            ConfigurationError: The store cannot be used.
+            StoreUnavailable: It does not answer.
+        """
+        await self._terms.store.open(self._limits.result_ttl)
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                try:
+                    yield
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self.stop()
+                    self._tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._terms.store.aclose()
+
+    def start(self, lifespan: Scope) -> None:
+        """
+        Accept, claim and carry out batches from now on.
+
+        Args:
+            lifespan: The scope of the app's lifespan.
+        """
+        self._lifespan = lifespan
+        self._wake = anyio.Event()
+        self._is_on = True
+        self._tasks.start_soon(self._claim_for_ever)
+
+    async def stop(self) -> None:
+        """
+        Accept and claim nothing more, and give back what is not finished.
+        """
+        if self._is_on:
+            self._is_on = False
+            async with anyio.create_task_group() as tasks:
+                for carrier in self._carriers:
+                    tasks.start_soon(self._give_back, carrier)
+
+    async def submit(self, batch: Batch, scope: Scope) -> Created:
+        """
+        Accept *batch*, which came in with *scope*.
+
+        Raises:
+            BackgroundUnavailable: Nobody would carry it out.
+            BatchRefused: The store does not take it.
+        """
+        store = self.store
+        new = NewBatch(
+            batch_id=store.new_id(),
+            total=len(batch.operations),
+            chunks=pack_operations(batch.operations),
+            caller=pack_caller(scope),
+            stops_on_error=batch.stop_on_error,
+        )
+        created = await store.create(new, limit=self._limits.max_background_batches)
+        self._wake.set()
+        return created
+
+    async def cancel(self, batch_id: str) -> Snapshot | None:
+        """
+        Let no further operation of a batch start, in whatever process it runs.
+
+        Returns:
+            How it is then; None where there is no such batch.
+        """
+        cancelled = await self.store.cancel(batch_id)
+        if cancelled is None:
+            return None
+        snapshot, is_unheard = cancelled
+        self._wake.set()
+        for carrier in self._carriers:
+            if carrier.batch_id == batch_id:
+                carrier.cancel()
+                return snapshot
+        with anyio.move_on_after(2 * self._limits.cancel_interval):
+            while is_unheard:
+                await anyio.sleep(self._limits.cancel_interval / 8)
+                _, is_unheard = await self.store.cancel(batch_id) or (snapshot, False)
+        return snapshot
+
+    async def _claim_for_ever(self) -> None:
+        """
+        Claim what nobody holds, now and then and whenever there is reason to.
+        """
+        while self._is_on:
+            try:
+                await self._claim_what_fits()
+            except AsgiBatchError as error:
+                logger.warning("No batch could be claimed: %s", error)
+            except Exception:
+                logger.exception("Claiming batches failed; it goes on.")
+            # Not all processes at the same moment.
+            some_more = 1 + secrets.randbelow(400) / 1000
+            with anyio.move_on_after(0.8 * some_more * self._limits.scan_interval):
+                await self._wake.wait()
+            self._wake = anyio.Event()
+
+    async def _claim_what_fits(self) -> None:
+        store = self._terms.store
+        while self._is_on and len(self._carriers) < self._limits.background_batches:
+            # A claim that nobody hears of would keep others waiting for the end of its lease.
+            with anyio.CancelScope(shield=True):
+                claim = await store.claim(self._terms.lease)
+                if claim is not None and not self._is_on:
+                    await store.release(claim.hold, claim.allowed)
+            if claim is None or not self._is_on:
+                return
+            carrier = await self._carrier_of(claim)
+            if carrier is not None:
+                self._carriers.add(carrier)
+                self._tasks.start_soon(self._carry, carrier)
+
+    async def _carrier_of(self, claim: Claim) -> Carrier | None:
+        try:
+            operations = list(unpack_operations(claim.chunks))
+            template = template_of(claim.caller, self._lifespan)
+        except msgspec.DecodeError:
+            logger.exception("Batch %.8s… cannot be read.", claim.hold.batch_id)
+            await self._terms.store.fail(claim.hold, "record_corrupt")
+            return None
+        return Carrier(self._terms, claim, operations, template)
+
+    async def _give_back(self, carrier: Carrier) -> None:
+        try:
+            await carrier.drain()
+        except Exception:
+            logger.exception("Batch %.8s… stays held until its lease ends.", carrier.batch_id)
+
+    async def _carry(self, carrier: Carrier) -> None:
+        try:
+            await carrier.run()
+        except Exception:
+            logger.exception("Batch %.8s… is given up by this process.", carrier.batch_id)
+        finally:
+            self._carriers.discard(carrier)
+            self._wake.set()

@@ -1,0 +1,164 @@
+"""
+What all faces of the batch endpoint have in common: how they answer and how they refuse.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from asgi_batch._background import Background
+from asgi_batch._core.rules import Rules
+from asgi_batch._core.scope import MARKER
+from asgi_batch._engine import Engine
+from asgi_batch._ledger import Encode
+from asgi_batch._request_body import BodyReader
+from asgi_batch.errors import BatchRefused, MethodNotAllowed, NestedBatch, RequestTimeout
+from asgi_batch.types import Receive, Scope, Send
+
+_CHUNK: Final = 64 * 1024
+
+# The answer belongs to one caller at one time, and nobody may take it for anything but JSON
+# (RELIABILITY T39, T45).
+_COMMON_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+JSON: Final = (b"content-type", b"application/json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    What all requests of one middleware have in common.
+
+    Args:
+        engine: What batches run with.
+        rules: What batches may contain.
+        encode: Writes a result.
+        background: Carries out batches that outlive their request.
+        forward_scope_keys: Keys of the outer scope that operations get to see.
+        aborts_on_disconnect: Whether a batch ends when its client has gone.
+    """
+
+    engine: Engine
+    rules: Rules
+    encode: Encode
+    background: Background
+    forward_scope_keys: tuple[str, ...]
+    aborts_on_disconnect: bool
+
+
+class Endpoint(ABC):
+    """
+    One request to the batch endpoint or below it.
+
+    Args:
+        settings: What all requests have in common.
+        scope: Of the request.
+        receive: Of the request.
+        send: Of the request.
+    """
+
+    methods: tuple[str, ...] = ()
+
+    def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send) -> None:
+        self._settings = settings
+        self._engine = settings.engine
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._body = BodyReader(scope, receive, self._engine.limits, self._engine.gate)
+
+    async def __call__(self) -> None:
+        """
+        Answer the request, whatever it is.
+        """
+        method = self._scope["method"]
+        try:
+            with self._engine.gate.counting(self._body):
+                if MARKER in self._scope:
+                    raise NestedBatch("An operation cannot be a batch itself.")
+                if method == "OPTIONS":
+                    await self._respond(204, [self._allow], [])
+                elif method in self.methods:
+                    await self._answer()
+                else:
+                    raise MethodNotAllowed(f"Use {' or '.join(self.methods)} here.")
+        except BatchRefused as refusal:
+            await self._refuse(refusal)
+
+    @abstractmethod
+    async def _answer(self) -> None: ...
+
+    @property
+    def _base(self) -> str:
+        """
+        Path of the batch endpoint, as clients know it.
+        """
+        root: str = self._scope.get("root_path", "")
+        return root + self._settings.rules.batch_path
+
+    @property
+    def _allow(self) -> tuple[bytes, bytes]:
+        return b"allow", ", ".join((*self.methods, "OPTIONS")).encode()
+
+    async def _refuse(self, refusal: BatchRefused) -> None:
+        if self._body.is_pending and not isinstance(refusal, RequestTimeout):
+            await self._body.drain_if_short()
+        headers = [(b"content-type", b"application/problem+json")]
+        if refusal.status == 405:
+            headers.append(self._allow)
+        if refusal.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % refusal.retry_after))
+        if self._body.is_pending and self._scope["http_version"] in ("1.0", "1.1"):
+            headers.append((b"connection", b"close"))
+        await self._respond(refusal.status, headers, [orjson.dumps(refusal.as_dict())])
+
+    async def _respond(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], parts: list[bytes]
+    ) -> None:
+        sized = []
+        if parts and not self._body.is_pending:
+            # Some servers close the connection as soon as the promised length is sent.
+            sized = [(b"content-length", b"%d" % sum(map(len, parts)))]
+        start = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, *sized, *_COMMON_HEADERS],
+        }
+        # A server raises OSError where the client has gone; it knows and needs no second word.
+        with suppress(OSError):
+            await self._send(start)
+            await self._send_body(_chunks(parts))
+
+    async def _send_body(self, chunks: Iterator[bytes]) -> None:
+        last = next(chunks, b"")
+        for chunk in chunks:
+            await self._send({"type": "http.response.body", "body": last, "more_body": True})
+            last = chunk
+        if self._body.is_pending:
+            # The client may look at the answer only after it has sent its all.
+            await self._send({"type": "http.response.body", "body": last, "more_body": True})
+            await self._body.drain()
+            last = b""
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+def _chunks(parts: list[bytes]) -> Iterator[bytes]:
+    chunk: list[bytes] = []
+    size = 0
+    for part in parts:
+        chunk.append(part)
+        size += len(part)
+        if size >= _CHUNK:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    if chunk:
+        yield b"".join(chunk)

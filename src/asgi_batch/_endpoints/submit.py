@@ -1,0 +1,124 @@
+"""
+``POST /batch``: read, check, then run and answer, or accept for later.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextvars import copy_context
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from asgi_batch._core.models import Batch
+from asgi_batch._core.preferences import prefers_later
+from asgi_batch._core.scope import ScopeTemplate
+from asgi_batch._endpoints.endpoint import JSON, Endpoint, Settings
+from asgi_batch._executor import Execution
+from asgi_batch._ledger import Ledger
+from asgi_batch._pending import Pending
+from asgi_batch.dialects import native, native_later
+from asgi_batch.errors import Overloaded
+from asgi_batch.types import Receive, Scope, Send
+
+
+class SubmitEndpoint(Endpoint):
+    """
+    ``POST /batch``.
+    """
+
+    methods = ("POST",)
+
+    def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(settings, scope, receive, send)
+        self._watch = anyio.CancelScope()
+        self._cancellation: BaseException | None = None
+
+    async def _answer(self) -> None:
+        if self._engine.gate.abandoned >= self._engine.limits.max_abandoned:
+            raise Overloaded("Too many operations did not stop when they were late.")
+        self._body.check_declaration()
+        document = await self._body.read()
+        if document is None:
+            return
+        batch = native.decode(document, self._settings.rules)
+        is_preferred = prefers_later(self._scope["headers"])
+        if is_preferred or len(batch.operations) > self._engine.limits.sync_operations:
+            await self._accept(batch, is_preferred=is_preferred)
+        else:
+            await self._run(batch)
+
+    async def _accept(self, batch: Batch, *, is_preferred: bool) -> None:
+        background = self._settings.background
+        created = await background.submit(batch, self._scope)
+        durability = background.store.durability
+        body = native_later.encode_accepted(created.snapshot, self._base, durability)
+        headers = [
+            JSON,
+            (b"location", f"{self._base}/{created.snapshot.batch_id}/status".encode()),
+            (b"retry-after", b"1"),
+        ]
+        if is_preferred:
+            headers.append((b"preference-applied", b"respond-async"))
+        await self._respond(202, headers, [body])
+
+    async def _run(self, batch: Batch) -> None:
+        limits = self._engine.limits
+        encode = self._settings.encode
+        ledger = Ledger(batch, encode, limits.max_response_bytes)
+        batch_id = secrets.token_urlsafe(24)
+        pending = Pending(
+            batch.operations,
+            batch_id=batch_id,
+            total=len(batch.operations),
+            template=ScopeTemplate(self._scope, self._settings.forward_scope_keys),
+            context=copy_context(),
+        )
+        execution = Execution(
+            self._engine, batch, batch_id=batch_id, pending=pending, ledger=ledger
+        )
+        try:
+            with self._engine.gate.counting(ledger):
+                async with anyio.create_task_group() as tasks:
+                    await self._attend(execution, ledger, tasks)
+        except* RuntimeError:
+            # What apps leave behind in a task comes up when the task ends. It has been logged.
+            if not execution.has_remains:
+                raise
+        if execution.has_remains:
+            await self._obey_cancellation()
+
+    async def _attend(self, execution: Execution, ledger: Ledger, tasks: TaskGroup) -> None:
+        execution.start(tasks, self._engine.limits.batch_timeout)
+        if self._settings.aborts_on_disconnect:
+            tasks.start_soon(self._abort_on_disconnect, execution)
+        try:
+            await execution.wait()
+            if not execution.is_aborted:
+                # From here on a client that goes finds nothing to end.
+                self._watch.cancel()
+                await self._answer_now(ledger)
+        except anyio.get_cancelled_exc_class() as cancellation:
+            self._cancellation = cancellation
+            raise
+        finally:
+            if not execution.is_aborted:
+                self._watch.cancel()
+                execution.close()
+
+    async def _obey_cancellation(self) -> None:
+        # A task group raises its tasks' errors in place of a cancellation.
+        await checkpoint_if_cancelled()
+        if self._cancellation is not None:
+            raise self._cancellation
+
+    async def _abort_on_disconnect(self, execution: Execution) -> None:
+        with self._watch:
+            while (await self._receive())["type"] != "http.disconnect":
+                await checkpoint()
+            await execution.abort()
+
+    async def _answer_now(self, ledger: Ledger) -> None:
+        parts = native.encode_answer(ledger.results, ledger.summary())
+        await self._respond(200, [JSON], parts)

@@ -1,0 +1,146 @@
+"""
+What the library asks of its plugs, each as a Protocol; it holds no code of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, TypeAlias
+
+from asgi_batch._core.records import (
+    Claim,
+    Created,
+    Hold,
+    NewBatch,
+    Outcome,
+    Page,
+    Saving,
+    Snapshot,
+)
+
+#: What a holder learns from each write: go on, stop because of a cancellation, or stop because
+#: somebody else holds the batch now or it is gone.
+Standing: TypeAlias = Literal["held", "cancelled", "lost"]
+
+
+class Store(Protocol):
+    """
+    Keeps batches that outlive their request.
+
+    Each method is one atomic step: it happens as a whole or not at all, also where the caller is
+    cancelled, the reply is lost and the call repeated, or several processes call at once. Time is
+    the store's own. Batches and their results are kept for *result_ttl* seconds after their end.
+
+    All methods may raise `StoreUnavailable`; then it is not known whether the step was taken.
+    """
+
+    @property
+    def durability(self) -> Literal["process", "store"]:
+        """
+        What a batch survives: ``"process"`` nothing but its request, ``"store"`` its process.
+        """
+        ...
+
+    async def open(self, result_ttl: float) -> None:
+        """
+        Get ready, in the event loop in which the other methods are called.
+
+        Raises:
+            ConfigurationError: The store cannot keep its promises as it is set up.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """
+        Give back what `open` took.
+        """
+        ...
+
+    def new_id(self, idempotency_key: str | None = None) -> str:
+        """
+        An id for a new batch: 22 to 64 characters of ``A-Z a-z 0-9 _ -``, 128 bits or more of
+        them by chance.
+        """
+        ...
+
+    def is_elsewhere(self, batch_id: str) -> bool:
+        """
+        Whether a batch that is not here may be known to another process of the same app.
+        """
+        ...
+
+    async def create(self, batch: NewBatch, *, limit: int) -> Created:
+        """
+        Keep *batch*, unless a batch of the same idempotency key is there.
+
+        Args:
+            batch: The batch.
+            limit: Unfinished batches that the store may hold.
+
+        Raises:
+            StoreFull: There is no room.
+        """
+        ...
+
+    async def claim(self, lease: float, batch_id: str | None = None) -> Claim | None:
+        """
+        Take a batch that nobody holds, the oldest first; None where there is none.
+
+        Args:
+            lease: Seconds for which it is held.
+            batch_id: Take this one and no other.
+        """
+        ...
+
+    async def save(self, hold: Hold, saving: Saving) -> Standing:
+        """
+        Write down what has come up, and hold the batch for longer.
+
+        A batch that *ends* is given back; all that is needed to carry it out is erased.
+        """
+        ...
+
+    async def release(self, hold: Hold, allowed: int) -> None:
+        """
+        Give an unfinished batch back, so that it can be claimed at once.
+
+        Args:
+            hold: The right to it.
+            allowed: No operation from this index on has started.
+        """
+        ...
+
+    async def cancel(self, batch_id: str) -> tuple[Snapshot, bool] | None:
+        """
+        Let no further operation of a batch start; None where there is no such batch.
+
+        Returns:
+            How it is now, and whether somebody holds it who has not heard of it yet.
+        """
+        ...
+
+    async def fail(self, hold: Hold, error: str) -> None:
+        """
+        End a batch that cannot be carried out.
+        """
+        ...
+
+    async def snapshot(self, batch_id: str) -> Snapshot | None:
+        """
+        How far a batch is; None where there is no such batch.
+        """
+        ...
+
+    async def results(
+        self, batch_id: str, *, after: int, limit: int, outcome: Outcome | None
+    ) -> Page | None:
+        """
+        Results in the order of the operations, up to the first that has none yet; None where there
+        is no such batch.
+
+        Args:
+            batch_id: The batch.
+            after: Start after the operation of this index; -1 for the first page.
+            limit: Operations to look at, at most.
+            outcome: Only results of this kind; all kinds where None.
+        """
+        ...

@@ -1,0 +1,142 @@
+"""
+Batches as Redis keeps them, turned into records and back; it sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from asgi_batch._core.records import (
+    SCHEMA,
+    Claim,
+    Entry,
+    Hold,
+    Outcome,
+    Page,
+    Snapshot,
+)
+
+#: Fields of a record in the order in which a script answers with them.
+SNAPSHOT: Final = (
+    "schema status total succeeded failed skipped created_at updated_at finished_at version "
+    "parent error"
+).split()
+#: Seconds that are as good as for ever.
+LONGEST: Final = 10 * 365 * 24 * 3600
+
+_CODES: Final[dict[Outcome, bytes]] = {"succeeded": b"s", "failed": b"f", "skipped": b"k"}
+_OUTCOMES: Final[dict[bytes, Outcome]] = {code: name for name, code in _CODES.items()}
+
+
+def milliseconds(seconds: float) -> int:
+    """
+    A time as Redis wants it: whole, and never zero, which would mean at once.
+    """
+    return max(1, int(min(seconds, LONGEST) * 1000))
+
+
+def packed(chunks: Sequence[bytes]) -> bytes:
+    """
+    Operations as one value.
+    """
+    return msgspec.msgpack.encode(list(chunks))
+
+
+def fields_of(entries: Sequence[Entry]) -> list[int | bytes]:
+    """
+    Results as index, value, index, value: one byte says how the operation ended.
+    """
+    fields: list[int | bytes] = []
+    for entry in entries:
+        fields += (entry.index, _CODES[entry.outcome] + entry.result)
+    return fields
+
+
+def is_ours(schema: bytes | None) -> bool:
+    """
+    Whether a record is there, and is one that this version understands.
+    """
+    return schema == str(SCHEMA).encode()
+
+
+def _seconds(microseconds: bytes) -> float:
+    return int(microseconds) / 1_000_000
+
+
+def snapshot_of(batch_id: str, values: Sequence[bytes]) -> Snapshot:
+    """
+    The snapshot whose fields have these *values*, in the order of `SNAPSHOT`.
+    """
+    _, status, total, succeeded, failed, skipped, created, updated, finished, *rest = values
+    version, parent, error = rest
+    known: Any = status.decode()
+    return Snapshot(
+        batch_id=batch_id,
+        status=known,
+        total=int(total),
+        succeeded=int(succeeded),
+        failed=int(failed),
+        skipped=int(skipped),
+        created_at=_seconds(created),
+        updated_at=_seconds(updated),
+        finished_at=_seconds(finished) if finished else None,
+        version=int(version),
+        parent=parent.decode() or None,
+        error=error.decode() or None,
+    )
+
+
+def claim_of(batch_id: str, answer: Sequence[Any]) -> Claim:
+    """
+    What claim.lua has answered.
+    """
+    values, epoch, operations, caller, stops_on_error, allowed, trials, finished = answer
+    snapshot = snapshot_of(batch_id, values)
+    return Claim(
+        hold=Hold(batch_id, epoch),
+        snapshot=snapshot,
+        chunks=msgspec.msgpack.decode(operations, type=list[bytes]),
+        caller=caller,
+        stops_on_error=stops_on_error == b"1",
+        is_cancelled=snapshot.status == "cancelled",
+        finished=frozenset(map(int, finished)),
+        allowed=allowed,
+        trials=dict(Counter(map(int, trials.split()))),
+    )
+
+
+def page_of(kept: Sequence[bytes | None], after: int, outcome: Outcome | None) -> Page:
+    """
+    Results up to the first gap.
+    """
+    entries: list[Entry] = []
+    for result in kept:
+        if result is None:
+            break
+        after += 1
+        kind = _OUTCOMES[result[:1]]
+        if outcome in (None, kind):
+            entries.append(Entry(after, kind, result[1:]))
+    return Page(entries, after)
+
+
+def due_of(queues: Sequence[Sequence[bytes]], time: tuple[int, int]) -> list[str]:
+    """
+    Batches whose turn has come, the one that has waited longest first.
+
+    Args:
+        queues: Members and scores of each queue.
+        time: The server's, in seconds and microseconds.
+    """
+    seconds, microseconds = time
+    now = seconds * 1_000_000 + microseconds
+    waiting = sorted(
+        (int(score), batch_id)
+        for queue in queues
+        for batch_id, score in zip(queue[::2], queue[1::2], strict=True)
+    )
+    return [batch_id.decode() for score, batch_id in waiting if score <= now]

@@ -1,0 +1,76 @@
+"""
+Where a batch lives in Redis: its shard, its keys, and an id that fits; it reads and writes none.
+
+All keys of one shard share a hash tag and with it a slot of Redis Cluster, so that one script can
+do a whole step: ``{ab:7}:b:<id>:rec``, ``{ab:7}:queue``. The shard of a batch follows from its id.
+A batch that has an idempotency key lives where this key does, so its id is thrown until it fits.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Final
+from zlib import crc32
+
+SHARDS: Final = 16
+_BATCH_ID: Final = re.compile(r"[A-Za-z0-9_-]{22,64}")
+
+
+def shard_of(text: str) -> int:
+    """
+    The shard of a batch id or of an idempotency key.
+    """
+    return crc32(text.encode()) % SHARDS
+
+
+def is_batch_id(text: str) -> bool:
+    """
+    Whether *text* may become part of a key: anything else could name another slot.
+    """
+    return _BATCH_ID.fullmatch(text) is not None
+
+
+def batch_id_for(idempotency_key: str | None) -> str:
+    """
+    A new id for a batch that nobody can guess, in the shard of its idempotency key.
+    """
+    while True:
+        batch_id = secrets.token_urlsafe(24)
+        if idempotency_key is None or shard_of(batch_id) == shard_of(idempotency_key):
+            return batch_id
+
+
+class Keys:
+    """
+    The names of all keys under one prefix.
+
+    Args:
+        prefix: What they begin with.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def of(self, batch_id: str) -> list[str]:
+        """
+        Record, operations, results and lease of a batch, and the queue of its shard.
+        """
+        shard = self._shard(shard_of(batch_id))
+        kinds = [f"{shard}:b:{batch_id}:{kind}" for kind in ("rec", "ops", "res", "lease")]
+        return [*kinds, f"{shard}:queue"]
+
+    def of_name(self, batch_id: str, digest: str) -> str:
+        """
+        Where the id of the batch is kept whose idempotency key has this *digest*.
+        """
+        return f"{self._shard(shard_of(batch_id))}:name:{digest}"
+
+    def queues(self) -> list[str]:
+        """
+        The queues of all shards, in order.
+        """
+        return [f"{self._shard(shard)}:queue" for shard in range(SHARDS)]
+
+    def _shard(self, shard: int) -> str:
+        return f"{{{self._prefix}:{shard}}}"

@@ -1,0 +1,62 @@
+#!lua
+-- Keeps a batch, unless one of its name is there. Refused where Redis is full.
+-- KEYS: those of the batch; its name and the record that is expected under it, where it has one.
+local token, batch_id, expected, share, room, max_age = unpack(ARGV, 1, 6)
+local total, caller, operations, stops_on_error, parent, fingerprint, name = unpack(ARGV, 7, 13)
+
+local function kept(record)
+    local is_new = record.made_by == token and 1 or 0
+    local is_same = record.fingerprint == fingerprint and 1 or 0
+    return {'kept', is_new, is_same, record.id or batch_id, snapshot(record)}
+end
+
+local own, is_foreign = read(REC)
+if own then
+    return kept(own)
+end
+local known_id = NAME and redis.call('GET', NAME)
+if known_id then
+    if known_id ~= expected then
+        return {'named', known_id}
+    end
+    local known, is_known_foreign = read(KEYS[7])
+    if known then
+        known.id = known_id
+        return kept(known)
+    end
+    is_foreign = is_foreign or is_known_foreign
+end
+if is_foreign then
+    return {'foreign'}
+end
+-- Only where this shard has its share is it worth while to count the others.
+local size = redis.call('ZCARD', QUEUE)
+if room == '' and size >= tonumber(share) then
+    return {'count'}
+end
+if room ~= '' and size >= tonumber(room) then
+    return {'full'}
+end
+
+local now = clock()
+local record = {}
+for _, field in ipairs(FIELDS) do
+    record[field] = ''
+end
+for _, field in ipairs({'succeeded', 'failed', 'skipped', 'epoch', 'allowed'}) do
+    record[field] = '0'
+end
+record.schema, record.status, record.total = SCHEMA, 'processing', total
+record.created_at, record.updated_at, record.kept_at = text(now), text(now), text(now)
+record.version, record.has_heard = '1', '1'
+record.parent, record.fingerprint, record.name = parent, fingerprint, name
+record.stops_on_error, record.made_by = stops_on_error, token
+write(record, 'caller', caller)
+redis.call('PEXPIRE', REC, max_age)
+redis.call('SET', OPS, operations, 'PX', max_age)
+if NAME then
+    redis.call('SET', NAME, batch_id, 'PX', max_age)
+end
+redis.call('ZADD', QUEUE, text(now), batch_id)
+redis.call('PEXPIRE', QUEUE, max_age)
+return kept(record)

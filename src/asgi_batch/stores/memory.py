@@ -1,0 +1,300 @@
+"""
+A store in the memory of this process: it needs nothing, and is gone with the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import secrets
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+from asgi_batch._core.records import (
+    Claim,
+    Created,
+    Entry,
+    Hold,
+    NewBatch,
+    Outcome,
+    Page,
+    Saving,
+    Snapshot,
+    Status,
+)
+from asgi_batch.errors import StoreFull
+from asgi_batch.ports import Standing
+
+logger = logging.getLogger("asgi_batch")
+
+
+_WORKERS: Final = re.compile(r"(?:^| )(?:--workers|-w)[ =]?([0-9]+)(?: |$)").search
+
+
+def has_siblings() -> bool:
+    """
+    Whether this looks like one of several worker processes of a server.
+
+    Servers are told of them by ``WEB_CONCURRENCY``, or by an argument that they pass on.
+    """
+    told = _WORKERS(" ".join(sys.argv))
+    workers = told[1] if told else os.environ.get("WEB_CONCURRENCY", "")
+    return workers.isdigit() and int(workers) > 1
+
+
+class _Record(msgspec.Struct, kw_only=True):
+    """
+    One batch, with all that changes.
+    """
+
+    batch: NewBatch
+    created_at: float
+    updated_at: float
+    finished_at: float | None = None
+    status: Status = "processing"
+    error: str | None = None
+    version: int = 1
+    epoch: int = 0
+    leased_until: float = -math.inf
+    allowed: int = 0
+    has_heard: bool = True
+    trials: dict[int, int] = {}
+    counts: dict[str, int] = msgspec.field(
+        default_factory=lambda: {"succeeded": 0, "failed": 0, "skipped": 0}
+    )
+    entries: dict[int, Entry] = {}
+
+    def snapshot(self) -> Snapshot:
+        """
+        How far the batch is.
+        """
+        return Snapshot(
+            batch_id=self.batch.batch_id,
+            status=self.status,
+            total=self.batch.total,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            finished_at=self.finished_at,
+            version=self.version,
+            parent=self.batch.parent,
+            error=self.error,
+            **self.counts,
+        )
+
+    def touch(self, now: float) -> None:
+        """
+        Note that something has changed.
+        """
+        self.updated_at = max(now, self.updated_at)
+        self.version += 1
+
+
+class MemoryStore:
+    """
+    Keeps batches for as long as the process lives.
+
+    Args:
+        clock: Seconds since 1970; for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._tag = secrets.token_urlsafe(6)
+        self._records: dict[str, _Record] = {}
+        self._unfinished: dict[str, _Record] = {}
+        self._finished: deque[_Record] = deque()
+        self._names: dict[str, str] = {}
+        self._result_ttl = math.inf
+
+    @property
+    def durability(self) -> Literal["process", "store"]:
+        """
+        A batch ends with its process.
+        """
+        return "process"
+
+    def new_id(self, idempotency_key: str | None = None) -> str:
+        """
+        An id that tells from which process it is.
+        """
+        return self._tag + secrets.token_urlsafe(24)
+
+    def is_elsewhere(self, batch_id: str) -> bool:
+        """
+        Whether a batch that is not here may be known to another process of the same app.
+        """
+        return has_siblings() and not batch_id.startswith(self._tag)
+
+    async def open(self, result_ttl: float) -> None:
+        """
+        Take note of how long results are kept.
+        """
+        if has_siblings():
+            logger.warning(
+                "Batches are kept in the memory of this process, and there are several processes:"
+                " status and results are found only by chance. Use store='redis://…'."
+            )
+        self._result_ttl = result_ttl
+
+    async def aclose(self) -> None:
+        """
+        Forget everything.
+        """
+        for each in (self._records, self._unfinished, self._finished, self._names):
+            each.clear()
+
+    async def create(self, batch: NewBatch, *, limit: int) -> Created:
+        """
+        Keep *batch*, unless a batch of the same idempotency key is there.
+        """
+        now = self._now()
+        name = batch.idempotency_key
+        if name is not None and name in self._names:
+            known = self._records[self._names[name]]
+            is_same = known.batch.fingerprint == batch.fingerprint
+            return Created(known.snapshot(), is_new=False, is_same=is_same)
+        if len(self._unfinished) >= limit:
+            raise StoreFull("As many batches are unfinished as may be; try again later.")
+        record = _Record(batch=batch, created_at=now, updated_at=now)
+        self._records[batch.batch_id] = self._unfinished[batch.batch_id] = record
+        if name is not None:
+            self._names[name] = batch.batch_id
+        return Created(record.snapshot())
+
+    async def claim(self, lease: float, batch_id: str | None = None) -> Claim | None:
+        """
+        Take a batch that nobody holds, the oldest first; None where there is none.
+        """
+        now = self._now()
+        named = self._unfinished.get(batch_id or "")
+        records = self._unfinished.values() if batch_id is None else [named] if named else []
+        for record in records:
+            if record.leased_until <= now:
+                record.epoch += 1
+                record.leased_until = now + lease
+                record.has_heard = True
+                return _claim(record)
+        return None
+
+    async def save(self, hold: Hold, saving: Saving) -> Standing:
+        """
+        Write down what has come up, and hold the batch for longer.
+        """
+        record = self._held(hold)
+        if record is None:
+            return "lost"
+        record.leased_until = self._clock() + saving.lease
+        record.allowed = max(record.allowed, saving.allowed)
+        record.has_heard = True
+        if saving.trial is not None:
+            record.trials[saving.trial] = record.trials.get(saving.trial, 0) + 1
+        for entry in saving.entries:
+            if record.entries.setdefault(entry.index, entry) is entry:
+                record.counts[entry.outcome] += 1
+        if saving.entries or saving.ends:
+            record.touch(self._clock())
+        is_cancelled = record.status == "cancelled"
+        if saving.ends:
+            self._end(record, "cancelled" if is_cancelled else "completed")
+        return "cancelled" if is_cancelled else "held"
+
+    async def release(self, hold: Hold, allowed: int) -> None:
+        """
+        Give an unfinished batch back, so that it can be claimed at once.
+        """
+        if (record := self._held(hold)) is not None:
+            record.leased_until = -math.inf
+            record.allowed = allowed
+
+    async def cancel(self, batch_id: str) -> tuple[Snapshot, bool] | None:
+        """
+        Let no further operation of a batch start; None where there is no such batch.
+        """
+        now = self._now()
+        record = self._records.get(batch_id)
+        if record is None:
+            return None
+        if record.status == "processing":
+            record.status = "cancelled"
+            record.has_heard = False
+            record.touch(now)
+        is_held = record.finished_at is None and record.leased_until > now
+        return record.snapshot(), is_held and not record.has_heard
+
+    async def fail(self, hold: Hold, error: str) -> None:
+        """
+        End a batch that cannot be carried out.
+        """
+        if (record := self._held(hold)) is not None:
+            record.error = error
+            record.touch(self._clock())
+            self._end(record, "failed")
+
+    async def snapshot(self, batch_id: str) -> Snapshot | None:
+        """
+        How far a batch is; None where there is no such batch.
+        """
+        self._now()
+        record = self._records.get(batch_id)
+        return None if record is None else record.snapshot()
+
+    async def results(
+        self, batch_id: str, *, after: int, limit: int, outcome: Outcome | None
+    ) -> Page | None:
+        """
+        Results of operations whose index is above *after*; None where there is no such batch.
+        """
+        self._now()
+        record = self._records.get(batch_id)
+        return None if record is None else _page(record, after, limit, outcome)
+
+    def _now(self) -> float:
+        now = self._clock()
+        while self._finished and self._finished[0].updated_at + self._result_ttl <= now:
+            batch = self._finished.popleft().batch
+            del self._records[batch.batch_id]
+            self._names.pop(batch.idempotency_key or "", None)
+        return now
+
+    def _held(self, hold: Hold) -> _Record | None:
+        record = self._unfinished.get(hold.batch_id)
+        return record if record is not None and record.epoch == hold.epoch else None
+
+    def _end(self, record: _Record, status: Status) -> None:
+        record.status = status
+        record.finished_at = record.updated_at
+        # What was needed to carry the batch out is needed no longer.
+        record.batch = msgspec.structs.replace(record.batch, chunks=(), caller=b"")
+        del self._unfinished[record.batch.batch_id]
+        self._finished.append(record)
+
+
+def _claim(record: _Record) -> Claim:
+    batch = record.batch
+    return Claim(
+        hold=Hold(batch.batch_id, record.epoch),
+        snapshot=record.snapshot(),
+        chunks=batch.chunks,
+        caller=batch.caller,
+        stops_on_error=batch.stops_on_error,
+        is_cancelled=record.status == "cancelled",
+        finished=frozenset(record.entries),
+        allowed=record.allowed,
+        trials=dict(record.trials),
+    )
+
+
+def _page(record: _Record, after: int, limit: int, outcome: Outcome | None) -> Page:
+    entries: list[Entry] = []
+    while limit > 0 and (entry := record.entries.get(after + 1)) is not None:
+        after, limit = after + 1, limit - 1
+        if outcome in (None, entry.outcome):
+            entries.append(entry)
+    return Page(entries, after)

@@ -1,0 +1,298 @@
+"""
+A store in Redis, shared by processes and outliving them; what a step does is written in lua/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import re
+import secrets
+from typing import Any, Final, Literal
+
+from asgi_batch._core.records import (
+    Claim,
+    Created,
+    Hold,
+    NewBatch,
+    Outcome,
+    Page,
+    Saving,
+    Snapshot,
+)
+from asgi_batch.errors import ConfigurationError, StoreFull, StoreUnavailable
+from asgi_batch.ports import Standing
+from asgi_batch.stores import _redis_scripts as scripts
+from asgi_batch.stores._redis_codec import (
+    SNAPSHOT,
+    claim_of,
+    due_of,
+    fields_of,
+    is_ours,
+    milliseconds,
+    packed,
+    page_of,
+    snapshot_of,
+)
+from asgi_batch.stores._redis_link import Link, check_url
+from asgi_batch.stores._shards import SHARDS, Keys, batch_id_for, is_batch_id, shard_of
+
+#: Seconds after which an unfinished batch is forgotten when nothing has happened to it.
+MAX_AGE: Final = 7 * 24 * 3600
+#: Candidates of one shard that a claim looks at.
+WINDOW: Final = 16
+
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+
+
+class RedisStore:
+    """
+    Keeps batches in Redis, for all processes that name the same server and *prefix*.
+
+    Needs Redis 7.0 or later, asyncio, and ``maxmemory-policy noeviction``.
+
+    Args:
+        url: ``"redis://…"``, ``"rediss://…"`` or ``"unix://…"``.
+        prefix: Of all keys.
+        allow_unsafe_eviction: Whether to start where Redis may throw batches away.
+        max_connections: Calls at a time; more wait for their turn.
+
+    Raises:
+        ConfigurationError: *url* or *prefix* cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "ab",
+        allow_unsafe_eviction: bool = False,
+        max_connections: int = 10,
+    ) -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise ConfigurationError(f'prefix={prefix!r:.100}: write letters, as in "ab".')
+        check_url(url)
+        self._url = url
+        self._keys = Keys(prefix)
+        self._allow_unsafe_eviction = allow_unsafe_eviction
+        self._max_connections = max_connections
+        self._opened: Link | None = None
+        self._result_ttl = milliseconds(math.inf)
+
+    @property
+    def durability(self) -> Literal["process", "store"]:
+        """
+        A batch outlives its process.
+        """
+        return "store"
+
+    async def open(self, result_ttl: float) -> None:
+        """
+        Connect, and see whether the server can keep what a store promises.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                "The Redis store needs asyncio, and this server runs trio: "
+                'start it on asyncio, or write store="memory://".'
+            ) from None
+        await self.aclose()
+        self._result_ttl = milliseconds(result_ttl)
+        link = Link(self._url, self._max_connections)
+        try:
+            await link.check(
+                scripts.CANCEL,
+                self._keys.of("-" * 32),
+                is_eviction_allowed=self._allow_unsafe_eviction,
+            )
+        except BaseException:
+            await link.aclose()
+            raise
+        self._opened = link
+
+    async def aclose(self) -> None:
+        """
+        Close all connections; the batches stay.
+        """
+        link, self._opened = self._opened, None
+        if link is not None:
+            await link.aclose()
+
+    def new_id(self, idempotency_key: str | None = None) -> str:
+        """
+        An id that lives in the same shard as *idempotency_key*.
+        """
+        return batch_id_for(idempotency_key)
+
+    def is_elsewhere(self, batch_id: str) -> bool:
+        """
+        All processes see all batches.
+        """
+        return False
+
+    async def create(self, batch: NewBatch, *, limit: int) -> Created:
+        """
+        Keep *batch*, unless a batch of the same idempotency key is there.
+
+        The *limit* is one for all shards together, while a step is one within a shard: where many
+        create at once, a few more may get in.
+        """
+        if not self._fits(batch.batch_id, batch.idempotency_key):
+            raise ValueError("Take the batch_id from new_id(), given the same idempotency_key.")
+        token, expected, room = secrets.token_urlsafe(12), "", ""
+        while True:
+            verdict, *answer = await self._create(batch, token, expected, room, limit)
+            if verdict == b"kept":
+                is_new, is_same, batch_id, values = answer
+                snapshot = snapshot_of(batch_id.decode(), values)
+                return Created(snapshot, is_new=bool(is_new), is_same=bool(is_same))
+            if verdict == b"named":
+                expected = answer[0].decode()
+            elif verdict == b"count":
+                room = str(max(limit - await self._count_others(batch.batch_id), 0))
+            elif verdict == b"full":
+                raise StoreFull("As many batches are unfinished as may be; try again later.")
+            else:
+                raise StoreUnavailable("Another version of asgi_batch keeps a batch of this name.")
+
+    async def claim(self, lease: float, batch_id: str | None = None) -> Claim | None:
+        """
+        Take a batch that nobody holds, the one that has waited longest first.
+        """
+        token = secrets.token_urlsafe(12)
+        for each in await self._due() if batch_id is None else [batch_id]:
+            if not is_batch_id(each):
+                continue
+            args = (token, each, milliseconds(lease), MAX_AGE * 1000)
+            if answer := await self._link.run(scripts.CLAIM, self._keys.of(each), *args):
+                return claim_of(each, answer)
+        return None
+
+    async def save(self, hold: Hold, saving: Saving) -> Standing:
+        """
+        Write down what has come up, and hold the batch for longer.
+        """
+        if not is_batch_id(hold.batch_id):
+            return "lost"
+        keys = await self._keys_with_name(hold) if saving.ends else self._keys.of(hold.batch_id)
+        answer = await self._link.run(
+            scripts.SAVE,
+            keys,
+            hold.epoch,
+            secrets.token_urlsafe(12),
+            hold.batch_id,
+            milliseconds(saving.lease),
+            saving.allowed,
+            "" if saving.trial is None else saving.trial,
+            int(saving.ends),
+            MAX_AGE * 1000,
+            self._result_ttl,
+            *fields_of(saving.entries),
+        )
+        standing: Standing = answer.decode()
+        return standing
+
+    async def release(self, hold: Hold, allowed: int) -> None:
+        """
+        Give an unfinished batch back, so that it can be claimed at once.
+        """
+        if is_batch_id(hold.batch_id):
+            args = (hold.epoch, hold.batch_id, allowed, MAX_AGE * 1000)
+            await self._link.run(scripts.RELEASE, self._keys.of(hold.batch_id), *args)
+
+    async def cancel(self, batch_id: str) -> tuple[Snapshot, bool] | None:
+        """
+        Let no further operation of a batch start; None where there is no such batch.
+        """
+        if not is_batch_id(batch_id):
+            return None
+        answer = await self._link.run(scripts.CANCEL, self._keys.of(batch_id))
+        return None if answer is None else (snapshot_of(batch_id, answer[1]), bool(answer[0]))
+
+    async def fail(self, hold: Hold, error: str) -> None:
+        """
+        End a batch that cannot be carried out.
+        """
+        if is_batch_id(hold.batch_id):
+            args = (hold.epoch, hold.batch_id, error, self._result_ttl)
+            await self._link.run(scripts.FAIL, await self._keys_with_name(hold), *args)
+
+    async def snapshot(self, batch_id: str) -> Snapshot | None:
+        """
+        How far a batch is; None where there is no such batch.
+        """
+        if not is_batch_id(batch_id):
+            return None
+        (values,) = await self._link.read(("HMGET", self._keys.of(batch_id)[0], *SNAPSHOT))
+        return snapshot_of(batch_id, values) if is_ours(values[0]) else None
+
+    async def results(
+        self, batch_id: str, *, after: int, limit: int, outcome: Outcome | None
+    ) -> Page | None:
+        """
+        Results in the order of the operations, up to the first that has none yet.
+        """
+        if not is_batch_id(batch_id):
+            return None
+        record, _, results, *_ = self._keys.of(batch_id)
+        indexes = range(after + 1, after + 1 + max(limit, 1))
+        (schema,), kept = await self._link.read(
+            ("HMGET", record, "schema"), ("HMGET", results, *indexes)
+        )
+        return page_of(kept[:limit], after, outcome) if is_ours(schema) else None
+
+    @property
+    def _link(self) -> Link:
+        if self._opened is None:
+            raise StoreUnavailable("The store is not open.")
+        return self._opened
+
+    def _fits(self, batch_id: str, name: str | None) -> bool:
+        is_near = name is None or shard_of(batch_id) == shard_of(name)
+        return is_near and is_batch_id(batch_id)
+
+    async def _keys_with_name(self, hold: Hold) -> list[str]:
+        keys = self._keys.of(hold.batch_id)
+        (digest,) = await self._link.read(("HGET", keys[0], "name"))
+        return [*keys, self._keys.of_name(hold.batch_id, digest.decode())] if digest else keys
+
+    async def _create(
+        self, batch: NewBatch, token: str, expected: str, room: str, limit: int
+    ) -> list[Any]:
+        keys = self._keys.of(batch.batch_id)
+        name = batch.idempotency_key
+        digest = "" if name is None else hashlib.sha256(name.encode()).hexdigest()
+        if digest:
+            keys.append(self._keys.of_name(batch.batch_id, digest))
+        if expected:
+            keys.append(self._keys.of(expected)[0])
+        answer: list[Any] = await self._link.run(
+            scripts.CREATE,
+            keys,
+            token,
+            batch.batch_id,
+            expected,
+            limit // SHARDS,
+            room,
+            MAX_AGE * 1000,
+            batch.total,
+            batch.caller,
+            packed(batch.chunks),
+            int(batch.stops_on_error),
+            batch.parent or "",
+            batch.fingerprint,
+            digest,
+        )
+        return answer
+
+    async def _count_others(self, batch_id: str) -> int:
+        queues = self._keys.queues()
+        del queues[shard_of(batch_id)]
+        return sum(await self._link.read(*(("ZCARD", queue) for queue in queues)))
+
+    async def _due(self) -> list[str]:
+        window = [("ZRANGE", q, 0, WINDOW - 1, "WITHSCORES") for q in self._keys.queues()]
+        time, *found = await self._link.read(("TIME",), *window)
+        return due_of(found, time)

@@ -1,0 +1,93 @@
+"""
+The stores that the contract is tested on, and a Redis server that is clean before each test.
+"""
+
+import re
+
+import anyio
+import pytest
+
+from asgi_batch.stores import _redis_scripts as scripts
+from asgi_batch.stores._shards import shard_of
+from asgi_batch.stores.memory import MemoryStore
+from asgi_batch.stores.redis import RedisStore
+from redis_server import RedisProc, redis_server
+
+TTL = 60.0
+
+_LOOPS = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+# redis-py knows no trio.
+_STORES = ("memory-asyncio", "memory-uvloop", "memory-trio", "redis-asyncio", "redis-uvloop")
+_OF_BATCH = re.compile(r"\{ab:(\d+)\}:b:([^:]+):(?:rec|ops|res|lease)")
+_OF_SHARD = re.compile(r"\{ab:\d+\}:(?:queue|name:[0-9a-f]{64})")
+
+
+@pytest.fixture(scope="session", params=_STORES)
+def kind(request):
+    """
+    Which store on which event loop.
+    """
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def anyio_backend(kind):
+    """
+    The event loops that a store runs on.
+    """
+    return _LOOPS[kind.partition("-")[2]]
+
+
+@pytest.fixture(scope="session")
+def redis_process(tmp_path_factory):
+    """
+    One server for all tests that do not hurt it for good.
+    """
+    with redis_server(tmp_path_factory.mktemp("redis")) as proc:
+        yield proc
+
+
+@pytest.fixture
+def server(redis_process):
+    """
+    The server, empty, with all scripts known; in the end every key must have a time to live.
+    """
+    redis_process.client.flushall()
+    for script in vars(scripts).values():
+        if isinstance(script, scripts.Script):
+            redis_process.client.script_load(script.text)
+    yield redis_process
+
+    assert_keys_are_whole(redis_process)
+
+
+@pytest.fixture
+async def store(request, kind):
+    """
+    An open store.
+    """
+    if kind.startswith("memory"):
+        opened = MemoryStore()
+    else:
+        opened = RedisStore(request.getfixturevalue("server").url)
+    with anyio.fail_after(30):
+        await opened.open(TTL)
+        yield opened
+        await opened.aclose()
+
+
+def assert_keys_are_whole(proc: RedisProc) -> None:
+    """
+    Every key is one that the store means to keep, has a time to live, and is in its shard.
+    """
+    for key in proc.client.scan_iter():
+        name = key.decode()
+        of_batch = _OF_BATCH.fullmatch(name)
+
+        assert of_batch or _OF_SHARD.fullmatch(name), name
+        assert proc.client.pttl(key) != -1, f"{name} lives for ever"
+        assert of_batch is None or int(of_batch[1]) == shard_of(of_batch[2])

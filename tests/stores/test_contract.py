@@ -1,0 +1,459 @@
+"""
+What every store must do, whichever it is.
+"""
+
+import math
+
+import pytest
+
+from asgi_batch._core.records import Entry, Hold
+from asgi_batch.errors import StoreFull
+from store_support import (
+    LEASE,
+    SHORT,
+    a_batch,
+    claimed,
+    counts,
+    created,
+    eventually,
+    results,
+    saving,
+)
+
+UNKNOWN = "a" * 32
+
+
+async def test_new_batch_is_kept_as_it_was_given(store):
+    """
+    A claim brings back all that was handed over.
+    """
+    batch = a_batch(store, parent="b" * 32, stops_on_error=True)
+    answer = await store.create(batch, limit=1)
+    claim = await store.claim(LEASE)
+
+    assert answer.is_new
+    assert answer.is_same
+    assert answer.snapshot.status == "processing"
+    assert answer.snapshot.total == 10
+    assert answer.snapshot.parent == "b" * 32
+    assert answer.snapshot.finished_at is None
+    assert claim.hold == Hold(batch.batch_id, 1)
+    assert list(claim.chunks) == batch.chunks
+    assert claim.caller == b"caller"
+    assert claim.stops_on_error
+    assert not claim.is_cancelled
+    assert claim.finished == frozenset()
+    assert claim.allowed == 0
+    assert claim.trials == {}
+
+
+async def test_name_is_given_once(store):
+    """
+    A second submission under a name gets the batch of the first, also where there is no room.
+    """
+    batch_id = await created(store, "name", fingerprint="f")
+    again = await store.create(a_batch(store, "name", fingerprint="f"), limit=0)
+    other = await store.create(a_batch(store, "name", fingerprint="g"), limit=0)
+
+    assert (again.snapshot.batch_id, again.is_new, again.is_same) == (batch_id, False, True)
+    assert (other.snapshot.batch_id, other.is_new, other.is_same) == (batch_id, False, False)
+    assert await store.claim(LEASE) is not None
+    assert await store.claim(LEASE) is None
+
+
+async def test_names_differ(store):
+    """
+    Another name is another batch, and so are two that have none.
+    """
+    ids = {await created(store, name) for name in ("one", "two", None, None)}
+
+    assert len(ids) == 4
+
+
+async def test_name_outlives_the_work(store):
+    """
+    A finished batch still answers to its name.
+    """
+    claim = await claimed(store, name="name")
+    await store.save(claim.hold, saving(range(10), ends=True))
+    again = await store.create(a_batch(store, "name"), limit=1)
+
+    assert (again.snapshot.batch_id, again.is_new) == (claim.hold.batch_id, False)
+    assert again.snapshot.status == "completed"
+
+
+async def test_limit_counts_unfinished_batches(store):
+    """
+    There is room again once a batch has ended.
+    """
+    claim = await claimed(store)
+    await created(store)
+    with pytest.raises(StoreFull):
+        await store.create(a_batch(store), limit=2)
+    await store.save(claim.hold, saving(range(10), ends=True))
+
+    assert (await store.create(a_batch(store), limit=2)).is_new
+
+
+async def test_oldest_batch_is_claimed_first(store):
+    """
+    Batches are carried out in the order in which they came.
+    """
+    ids = [await created(store) for _ in range(5)]
+    claims = [await store.claim(LEASE) for _ in range(5)]
+
+    assert [claim.hold.batch_id for claim in claims] == ids
+    assert await store.claim(LEASE) is None
+
+
+async def test_named_batch_is_claimed_and_no_other(store):
+    """
+    A claim of one batch leaves the older ones alone, and gets nothing where it is held.
+    """
+    older, batch_id = await created(store), await created(store)
+    claim = await store.claim(LEASE, batch_id)
+
+    assert claim.hold.batch_id == batch_id
+    assert await store.claim(LEASE, batch_id) is None
+    assert await store.claim(LEASE, UNKNOWN) is None
+    assert (await store.claim(LEASE)).hold.batch_id == older
+
+
+async def test_batch_whose_lease_has_run_out_is_claimed_again(store):
+    """
+    The second holder has a higher epoch, and the first is told that it has lost.
+    """
+    await created(store)
+    first = await store.claim(SHORT)
+    second = await eventually(lambda: store.claim(LEASE))
+
+    assert (first.hold.epoch, second.hold.epoch) == (1, 2)
+    assert await store.save(first.hold, saving([0], ends=True)) == "lost"
+    assert counts(await store.snapshot(first.hold.batch_id)) == (0, 0, 0)
+
+
+async def test_old_holder_changes_nothing(store):
+    """
+    Neither giving back nor failing works with an old epoch.
+    """
+    await created(store)
+    first = await store.claim(SHORT)
+    second = await eventually(lambda: store.claim(LEASE))
+    await store.release(first.hold, 5)
+    await store.fail(first.hold, "error")
+
+    assert (await store.snapshot(first.hold.batch_id)).status == "processing"
+    assert await store.claim(LEASE) is None
+    assert await store.save(second.hold, saving()) == "held"
+
+
+async def test_saving_renews_the_lease(store):
+    """
+    A batch is held for as long as its holder says so, also from a lease that has run out.
+    """
+    await created(store)
+    claim = await store.claim(SHORT)
+    await store.save(claim.hold, saving(lease=LEASE))
+    other = await created(store)
+    await store.claim(SHORT, other)
+
+    # The other lease began later and has run out: so has the first one by now.
+    assert (await eventually(lambda: store.claim(SHORT))).hold.batch_id == other
+    assert await store.claim(LEASE, claim.hold.batch_id) is None
+
+
+async def test_saving_revives_a_lease_that_nobody_took_over(store):
+    """
+    A holder that was late goes on where no other has claimed the batch.
+    """
+    late = await created(store)
+    other = await created(store)
+    claim = await store.claim(SHORT, late)
+    await store.claim(SHORT, other)
+    await eventually(lambda: store.claim(LEASE, other))
+
+    assert await store.save(claim.hold, saving([0])) == "held"
+    assert await store.claim(LEASE, late) is None
+
+
+async def test_results_are_counted_by_outcome(store):
+    """
+    Succeeded, failed and skipped; the batch is completed when its holder says so.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(5)))
+    await store.save(claim.hold, saving([5, 6], "failed"))
+    between = await store.snapshot(claim.hold.batch_id)
+    await store.save(claim.hold, saving([7, 8, 9], "skipped", ends=True))
+    after = await store.snapshot(claim.hold.batch_id)
+
+    assert (counts(between), between.status) == ((5, 2, 0), "processing")
+    assert (counts(after), after.status) == ((5, 2, 3), "completed")
+    assert after.is_finished
+    assert after.finished_at >= after.created_at
+    assert after.version > between.version > claim.snapshot.version
+
+
+async def test_result_is_counted_once(store):
+    """
+    The first result of an operation stands, within one step and across several.
+    """
+    claim = await claimed(store)
+    twice = [*results([0]), Entry(0, "failed", b"other")]
+    await store.save(claim.hold, saving(entries=twice))
+    await store.save(claim.hold, saving([0, 1], "failed"))
+    page = await store.results(claim.hold.batch_id, after=-1, limit=10, outcome=None)
+
+    assert counts(await store.snapshot(claim.hold.batch_id)) == (1, 1, 0)
+    assert page.entries == [*results([0]), *results([1], "failed")]
+
+
+async def test_many_results_fit_into_one_step(store):
+    """
+    A step is as large as the batch, where need be.
+    """
+    claim = await claimed(store, total=2500)
+    await store.save(claim.hold, saving(range(2500), ends=True))
+
+    assert counts(await store.snapshot(claim.hold.batch_id)) == (2500, 0, 0)
+
+
+async def test_end_without_results_is_a_change(store):
+    """
+    The version goes up when a batch ends, though the last results were there before.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10)))
+    before = await store.snapshot(claim.hold.batch_id)
+    await store.save(claim.hold, saving(ends=True))
+
+    assert (await store.snapshot(claim.hold.batch_id)).version > before.version
+
+
+async def test_renewing_is_no_change(store):
+    """
+    The version stays where nothing can be seen of a step.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(allowed=3))
+
+    assert await store.snapshot(claim.hold.batch_id) == claim.snapshot
+
+
+async def test_next_holder_learns_what_is_known(store):
+    """
+    Finished operations, the highest bound that was allowed, and each trial.
+    """
+    await created(store)
+    claim = await store.claim(SHORT)
+    await store.save(claim.hold, saving([1, 3], allowed=7, trial=4, lease=SHORT))
+    await store.save(claim.hold, saving(allowed=6, trial=4, lease=SHORT))
+    await store.save(claim.hold, saving(trial=9, lease=SHORT))
+    second = await eventually(lambda: store.claim(LEASE))
+
+    assert second.finished == {1, 3}
+    assert second.allowed == 7
+    assert second.trials == {4: 2, 9: 1}
+
+
+async def test_released_batch_is_free_at_once(store):
+    """
+    The next holder learns that fewer operations were started than were allowed.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving([0], allowed=8))
+    await store.release(claim.hold, 3)
+    second = await store.claim(LEASE)
+
+    assert second.hold == Hold(claim.hold.batch_id, 2)
+    assert second.allowed == 3
+
+
+async def test_released_batch_keeps_its_place(store):
+    """
+    It comes before batches that are younger.
+    """
+    claim = await claimed(store)
+    await created(store)
+    await store.release(claim.hold, 0)
+
+    assert (await store.claim(LEASE)).hold.batch_id == claim.hold.batch_id
+
+
+async def test_holder_hears_of_a_cancellation(store):
+    """
+    Until it has, the canceller is told so; at the end the batch is cancelled, not completed.
+    """
+    claim = await claimed(store)
+    cancelled, is_unheard = await store.cancel(claim.hold.batch_id)
+    standing = await store.save(claim.hold, saving([0]))
+    again, is_still_unheard = await store.cancel(claim.hold.batch_id)
+    last = await store.save(claim.hold, saving(range(1, 10), "skipped", ends=True))
+
+    assert (cancelled.status, is_unheard) == ("cancelled", True)
+    assert cancelled.finished_at is None
+    assert cancelled.version == claim.snapshot.version + 1
+    assert (standing, last) == ("cancelled", "cancelled")
+    assert (again.status, is_still_unheard) == ("cancelled", False)
+    assert (await store.snapshot(claim.hold.batch_id)).status == "cancelled"
+
+
+async def test_cancelled_batch_that_nobody_holds_can_be_claimed(store):
+    """
+    Somebody has to skip its operations.
+    """
+    batch_id = await created(store)
+    _, is_unheard = await store.cancel(batch_id)
+    claim = await store.claim(LEASE)
+    _, is_still_unheard = await store.cancel(batch_id)
+
+    assert not is_unheard
+    assert claim.is_cancelled
+    assert not is_still_unheard
+
+
+async def test_finished_batch_cannot_be_cancelled(store):
+    """
+    It stays as it is.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10), ends=True))
+    snapshot, is_unheard = await store.cancel(claim.hold.batch_id)
+
+    assert snapshot == await store.snapshot(claim.hold.batch_id)
+    assert (snapshot.status, is_unheard) == ("completed", False)
+
+
+async def test_failed_batch_says_why(store):
+    """
+    It is over, with its error and the results that it has.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving([0]))
+    await store.fail(claim.hold, "record_corrupt")
+    snapshot = await store.snapshot(claim.hold.batch_id)
+
+    assert (snapshot.status, snapshot.error) == ("failed", "record_corrupt")
+    assert snapshot.is_finished
+    assert counts(snapshot) == (1, 0, 0)
+
+
+async def test_nothing_happens_to_a_finished_batch(store):
+    """
+    Its end is for good.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10), ends=True))
+    before = await store.snapshot(claim.hold.batch_id)
+    standing = await store.save(claim.hold, saving([3], "failed", ends=True))
+    await store.release(claim.hold, 0)
+    await store.fail(claim.hold, "error")
+
+    assert standing == "lost"
+    assert await store.claim(LEASE) is None
+    assert await store.claim(LEASE, claim.hold.batch_id) is None
+    assert await store.snapshot(claim.hold.batch_id) == before
+
+
+@pytest.mark.parametrize("batch_id", [UNKNOWN, "", "short", "{x}" * 12, "a" * 31 + "\n", "ä" * 32])
+async def test_unknown_batch_is_nowhere(store, batch_id):
+    """
+    Whatever is asked about it, the answer is that there is none.
+    """
+    hold = Hold(batch_id, 1)
+    await store.release(hold, 0)
+    await store.fail(hold, "error")
+
+    assert await store.claim(LEASE, batch_id) is None
+    assert await store.save(hold, saving([0], ends=True)) == "lost"
+    assert await store.cancel(batch_id) is None
+    assert await store.snapshot(batch_id) is None
+    assert await store.results(batch_id, after=-1, limit=10, outcome=None) is None
+
+
+async def test_results_end_at_the_first_gap(store):
+    """
+    A page is in order and without holes, and says how far it has looked.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving([0, 1, 2, 4, 5]))
+    batch_id = claim.hold.batch_id
+    first = await store.results(batch_id, after=-1, limit=2, outcome=None)
+    second = await store.results(batch_id, after=first.after, limit=10, outcome=None)
+    third = await store.results(batch_id, after=second.after, limit=10, outcome=None)
+    none = await store.results(batch_id, after=-1, limit=0, outcome=None)
+
+    assert (first.entries, first.after) == (results([0, 1]), 1)
+    assert (second.entries, second.after) == (results([2]), 2)
+    assert (list(third.entries), third.after) == ([], 2)
+    assert (list(none.entries), none.after) == ([], -1)
+
+
+async def test_results_of_one_outcome(store):
+    """
+    The others are passed over, and count as looked at.
+    """
+    claim = await claimed(store)
+    await store.save(claim.hold, saving([0, 2]))
+    await store.save(claim.hold, saving([1, 3], "failed"))
+    page = await store.results(claim.hold.batch_id, after=-1, limit=3, outcome="failed")
+
+    assert (page.entries, page.after) == (results([1], "failed"), 2)
+
+
+async def test_results_are_opaque(store):
+    """
+    Bytes come back as they were, whatever they look like.
+    """
+    claim = await claimed(store, total=4)
+    values = [b"", b"12345678901234567", b"[]", bytes(range(256))]
+    kept = [Entry(index, "succeeded", value) for index, value in enumerate(values)]
+    await store.save(claim.hold, saving(entries=kept, ends=True))
+    page = await store.results(claim.hold.batch_id, after=-1, limit=4, outcome=None)
+
+    assert page.entries == kept
+
+
+async def test_finished_batch_is_forgotten_in_time(store):
+    """
+    Its results, its status and its name all go.
+    """
+    await store.open(SHORT)
+    claim = await claimed(store, name="name")
+    await store.save(claim.hold, saving(range(10), ends=True))
+
+    async def is_gone():
+        return await store.snapshot(claim.hold.batch_id) is None
+
+    await eventually(is_gone)
+
+    assert await store.results(claim.hold.batch_id, after=-1, limit=1, outcome=None) is None
+    assert (await store.create(a_batch(store, "name"), limit=1)).is_new
+
+
+async def test_unfinished_batch_is_not_forgotten(store):
+    """
+    The time to live begins at the end.
+    """
+    await store.open(SHORT)
+    finished, claim = await claimed(store), await claimed(store)
+    await store.save(claim.hold, saving([0]))
+    await store.save(finished.hold, saving(ends=True))
+
+    async def is_gone():
+        return await store.snapshot(finished.hold.batch_id) is None
+
+    await eventually(is_gone)
+
+    assert counts(await store.snapshot(claim.hold.batch_id)) == (1, 0, 0)
+
+
+async def test_results_may_be_kept_for_ever(store):
+    """
+    An endless time to live is a very long one.
+    """
+    await store.open(math.inf)
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10), ends=True))
+
+    assert (await store.snapshot(claim.hold.batch_id)).status == "completed"
