@@ -216,15 +216,17 @@ def test_f12_four_workers_on_one_redis_tell_the_same(service):
     F12: whichever of them is asked, status and results are the same, and each operation runs once.
     """
     with service.server("--workers", "4") as server:
-        batches = [submit(server.url, mixed(100)) for _ in range(4)]
+        # One process carries out four at a time, and these take long enough for others to look.
+        slow = [{"method": "PUT", "path": "/work?seconds=0.2"}] * 40
+        batches = [submit(server.url, slow) for _ in range(8)]
         statuses, results = [], []
         for batch in batches:
             wait_for(server.url, batch, lambda status: status["finishedAt"])
             statuses.append({httpx.get(server.url + batch["statusUrl"]).text for _ in range(20)})
             results.append({httpx.get(server.url + batch["resultsUrl"]).text for _ in range(20)})
 
-    assert [len(each) for each in statuses + results] == [1] * 8
-    assert set(service.starts().values()) == {4}
+    assert [len(each) for each in statuses + results] == [1] * 16
+    assert set(service.starts().values()) == {8}
     assert len(service.pids()) > 1
 
 
