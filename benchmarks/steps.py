@@ -9,7 +9,6 @@ import argparse
 import contextvars
 import sys
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -57,7 +56,6 @@ def _steps() -> dict[str, Callable[[], object]]:
     template = ScopeTemplate(batch_scope(document))
     mark = CurrentOperation("batch", "0", 0, _COUNT)
     context = contextvars.copy_context()
-    exposed = settings.exposed_headers
     results = [Result(each, 200, _START["headers"], _BODY["body"]) for each in operations]
 
     def check() -> None:
@@ -79,7 +77,7 @@ def _steps() -> dict[str, Callable[[], object]]:
             _drive(subrequest.send(_BODY))
 
     def record() -> None:
-        ledger = Ledger(batch, partial(native.encode_result, exposed), 2**30)
+        ledger = Ledger(batch, settings.encode, 2**30)
         ledger.record_all(results)
 
     return {

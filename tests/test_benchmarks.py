@@ -6,6 +6,8 @@ import json
 import shutil
 import sys
 
+import pytest
+
 from servers import ROOT, kill, living, start
 
 
@@ -60,3 +62,14 @@ def test_http_without_wrk_says_what_to_install(tmp_path):
 
     assert status == 1
     assert lines == ["wrk is missing. Install it: apt-get install wrk, or brew install wrk."]
+
+
+@pytest.mark.parametrize("name", ["overhead", "steps"])
+def test_the_others_can_be_tried_out(name, tmp_path):
+    """
+    Their last line is one JSON object.
+    """
+    status, lines = run(name, tmp_path, "--quick")
+
+    assert status == 0, lines
+    assert json.loads(lines[-1])["benchmark"] == name
