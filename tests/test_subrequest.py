@@ -362,6 +362,22 @@ async def test_send_lets_other_tasks_run(batch):
     assert after[0] - during[0] >= 25
 
 
+async def test_send_keeps_its_own_copy_of_pairs_that_are_lists():
+    """
+    What the app does to a header afterwards changes no result.
+    """
+    header = [b"etag", b'"1"']
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [header]})
+        header[1] = b'"2"'
+        await send({"type": "http.response.body", "body": b""})
+
+    answer = await submit(BatchMiddleware(app), "GET /")
+
+    assert answer.results == [{"id": "0", "status": 200, "headers": {"etag": '"1"'}}]
+
+
 @pytest.mark.parametrize("status", [100, 199, 200, 599])
 async def test_every_status_of_http_is_an_answer(status):
     """
