@@ -167,6 +167,25 @@ class TestAccepted:
         assert second.json()["code"] == "store_full"
         assert second.headers["retry-after"] == "30"
 
+    async def test_t34_memory_is_bounded_by_bytes_too(self):
+        """
+        T34: results that are kept count as well as requests, until they expire.
+        """
+        now = [0.0]
+        store = MemoryStore(lambda: now[0], max_bytes=100)
+        async with serving(store=store, limits=Limits(result_ttl=60)) as app:
+            answers = []
+            for _ in range(3):
+                answers.append(await submitted(app, 4))
+                if answers[-1].status == 202:
+                    await finished(app, answers[-1])
+            now[0] = 61.0
+            later = await submitted(app, 4)
+
+        assert [answer.status for answer in answers] == [202, 503, 503]
+        assert answers[-1].json()["code"] == "store_full"
+        assert later.status == 202
+
 
 class TestStatus:
     async def test_a_finished_batch(self):

@@ -20,7 +20,6 @@ import msgspec
 from asgi_batch._core.records import (
     Claim,
     Created,
-    Entry,
     Hold,
     NewBatch,
     Outcome,
@@ -31,10 +30,12 @@ from asgi_batch._core.records import (
 )
 from asgi_batch.errors import StoreFull
 from asgi_batch.ports import Standing
+from asgi_batch.stores._memory_record import Record, claim_of, page_of, request_size
 
 logger = logging.getLogger("asgi_batch")
 
 
+_MAX_BYTES: Final = 256 * 1024 * 1024
 _WORKERS: Final = re.compile(r"(?:^| )(?:--workers|-w)[ =]?([0-9]+)(?: |$)").search
 
 
@@ -49,67 +50,26 @@ def has_siblings() -> bool:
     return workers.isdigit() and int(workers) > 1
 
 
-class _Record(msgspec.Struct, kw_only=True):
-    """
-    One batch, with all that changes.
-    """
-
-    batch: NewBatch
-    created_at: float
-    updated_at: float
-    finished_at: float | None = None
-    status: Status = "processing"
-    error: str | None = None
-    version: int = 1
-    epoch: int = 0
-    leased_until: float = -math.inf
-    allowed: int = 0
-    has_heard: bool = True
-    trials: dict[int, int] = {}
-    counts: dict[str, int] = msgspec.field(
-        default_factory=lambda: {"succeeded": 0, "failed": 0, "skipped": 0}
-    )
-    entries: dict[int, Entry] = {}
-
-    def snapshot(self) -> Snapshot:
-        """
-        How far the batch is.
-        """
-        return Snapshot(
-            batch_id=self.batch.batch_id,
-            status=self.status,
-            total=self.batch.total,
-            created_at=self.created_at,
-            updated_at=self.updated_at,
-            finished_at=self.finished_at,
-            version=self.version,
-            parent=self.batch.parent,
-            error=self.error,
-            **self.counts,
-        )
-
-    def touch(self, now: float) -> None:
-        """
-        Note that something has changed.
-        """
-        self.updated_at = max(now, self.updated_at)
-        self.version += 1
-
-
 class MemoryStore:
     """
     Keeps batches for as long as the process lives.
 
     Args:
         clock: Seconds since 1970; for tests.
+        max_bytes: Requests and results of all batches that are kept, finished ones too; from there
+            on new batches are refused.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.time, *, max_bytes: int = _MAX_BYTES
+    ) -> None:
         self._clock = clock
+        self._max_bytes = max_bytes
+        self._size = 0
         self._tag = secrets.token_urlsafe(6)
-        self._records: dict[str, _Record] = {}
-        self._unfinished: dict[str, _Record] = {}
-        self._finished: deque[_Record] = deque()
+        self._records: dict[str, Record] = {}
+        self._unfinished: dict[str, Record] = {}
+        self._finished: deque[Record] = deque()
         self._names: dict[str, str] = {}
         self._result_ttl = math.inf
 
@@ -149,6 +109,7 @@ class MemoryStore:
         """
         for each in (self._records, self._unfinished, self._finished, self._names):
             each.clear()
+        self._size = 0
 
     async def create(self, batch: NewBatch, *, limit: int) -> Created:
         """
@@ -162,7 +123,10 @@ class MemoryStore:
             return Created(known.snapshot(), is_new=False, is_same=is_same)
         if len(self._unfinished) >= limit:
             raise StoreFull("As many batches are unfinished as may be; try again later.")
-        record = _Record(batch=batch, created_at=now, updated_at=now)
+        if self._size >= self._max_bytes:
+            raise StoreFull("The batches that are kept take all the memory they may; try later.")
+        record = Record(batch=batch, created_at=now, updated_at=now)
+        self._grow(record, request_size(batch))
         self._records[batch.batch_id] = self._unfinished[batch.batch_id] = record
         if name is not None:
             self._names[name] = batch.batch_id
@@ -180,7 +144,7 @@ class MemoryStore:
                 record.epoch += 1
                 record.leased_until = now + lease
                 record.has_heard = True
-                return _claim(record)
+                return claim_of(record)
         return None
 
     async def save(self, hold: Hold, saving: Saving) -> Standing:
@@ -198,6 +162,7 @@ class MemoryStore:
         for entry in saving.entries:
             if record.entries.setdefault(entry.index, entry) is entry:
                 record.counts[entry.outcome] += 1
+                self._grow(record, len(entry.result))
         if saving.entries or saving.ends:
             record.touch(self._clock())
         is_cancelled = record.status == "cancelled"
@@ -253,48 +218,31 @@ class MemoryStore:
         """
         self._now()
         record = self._records.get(batch_id)
-        return None if record is None else _page(record, after, limit, outcome)
+        return None if record is None else page_of(record, after, limit, outcome)
 
     def _now(self) -> float:
         now = self._clock()
         while self._finished and self._finished[0].updated_at + self._result_ttl <= now:
-            batch = self._finished.popleft().batch
+            record = self._finished.popleft()
+            batch = record.batch
+            self._size -= record.size
             del self._records[batch.batch_id]
             self._names.pop(batch.idempotency_key or "", None)
         return now
 
-    def _held(self, hold: Hold) -> _Record | None:
+    def _grow(self, record: Record, size: int) -> None:
+        record.size += size
+        self._size += size
+
+    def _held(self, hold: Hold) -> Record | None:
         record = self._unfinished.get(hold.batch_id)
         return record if record is not None and record.epoch == hold.epoch else None
 
-    def _end(self, record: _Record, status: Status) -> None:
+    def _end(self, record: Record, status: Status) -> None:
         record.status = status
         record.finished_at = record.updated_at
+        self._grow(record, -request_size(record.batch))
         # What was needed to carry the batch out is needed no longer.
         record.batch = msgspec.structs.replace(record.batch, chunks=(), caller=b"")
         del self._unfinished[record.batch.batch_id]
         self._finished.append(record)
-
-
-def _claim(record: _Record) -> Claim:
-    batch = record.batch
-    return Claim(
-        hold=Hold(batch.batch_id, record.epoch),
-        snapshot=record.snapshot(),
-        chunks=batch.chunks,
-        caller=batch.caller,
-        stops_on_error=batch.stops_on_error,
-        is_cancelled=record.status == "cancelled",
-        finished=frozenset(record.entries),
-        allowed=record.allowed,
-        trials=dict(record.trials),
-    )
-
-
-def _page(record: _Record, after: int, limit: int, outcome: Outcome | None) -> Page:
-    entries: list[Entry] = []
-    while limit > 0 and (entry := record.entries.get(after + 1)) is not None:
-        after, limit = after + 1, limit - 1
-        if outcome in (None, entry.outcome):
-            entries.append(entry)
-    return Page(entries, after)
