@@ -7,7 +7,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 BIN := .venv/bin
 
-.PHONY: help demo test check docs bench fuzz mutants clean
+.PHONY: help demo test check docs bench fuzz chaos mutants soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -17,8 +17,10 @@ $(BIN)/.installed-%: pyproject.toml scripts/install.sh
 	@scripts/install.sh $*
 	@touch $@
 
-demo: $(BIN)/.installed-examples ## Start an example app and send it a batch
+demo: $(BIN)/.installed-examples ## Send batches to example apps, and kill a server in the middle
+	@scripts/need.sh redis-server || echo "The demo goes on without it."
 	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo_background.py
 
 test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
 	@scripts/need.sh redis-server
@@ -41,15 +43,23 @@ docs: $(BIN)/.installed-docs ## Build the documentation into site/, strictly
 	@$(BIN)/python scripts/build_docs.py
 
 bench: $(BIN)/.installed-test ## Measure overhead, throughput and memory
-	@scripts/need.sh wrk
-	@for name in overhead http memory; do \
+	@scripts/need.sh wrk redis-server
+	@for name in overhead http memory background; do \
 		echo "Running benchmarks/$$name.py"; \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
+soak: $(BIN)/.installed-test ## Run under load and faults for MINUTES=5, and see that nothing grows
+	@scripts/need.sh redis-server
+	@$(BIN)/python scripts/soak.py $(MINUTES)
+
 fuzz: $(BIN)/.installed-test ## Look for input that breaks something, for ten minutes or so
 	@HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest \
 		tests/test_fuzz.py tests/test_openapi.py tests/core tests/dialects
+
+chaos: $(BIN)/.installed-test ## Kill, pause and cut off servers for half an hour; ITERATIONS=500
+	@scripts/need.sh redis-server
+	@PYTHONPATH=src:tests $(BIN)/python -m chaos.run --iterations $(or $(ITERATIONS),500)
 
 mutants: $(BIN)/.installed-mutants ## Mutation testing (takes hours; not in CI)
 	@scripts/mutants.sh

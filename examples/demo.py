@@ -1,19 +1,21 @@
 """
 Sends batches to examples/fastapi_app.py under a real server, and shows what comes back.
 
-``make demo`` runs it, and so does ``python examples/demo.py``.
+``make demo`` runs it, and then demo_background.py; so does ``python examples/demo.py``, alone.
 """
 
 import json
 import os
+import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +52,42 @@ class Surprise(Exception):
 
 
 # All that answers of another kind than expected can lead to.
-SURPRISES = (Surprise, httpx.HTTPError, OSError, LookupError, ValueError, TypeError)
+SURPRISES = (
+    Surprise,
+    httpx.HTTPError,
+    sqlite3.Error,
+    subprocess.SubprocessError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+)
 
 
-def main() -> int:
+def main(show: Callable[[Path], None]) -> int:
+    """
+    Call *show* with a folder of its own; the exit status of the demo.
+    """
+    # Whoever stops the demo stops its servers, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with tempfile.TemporaryDirectory() as folder, serving(Path(folder, "log")) as url:
-            show_batch(url)
-            show_refusal(url)
+        with tempfile.TemporaryDirectory() as folder:
+            show(Path(folder))
     except SURPRISES as error:
-        print(f"The demo did not go as expected: {error}", file=sys.stderr)
+        print(f"\nThe demo did not go as expected: {error}", file=sys.stderr)
         return 1
-    print("The server has stopped. All went as expected.")
+    except KeyboardInterrupt:
+        print("\nThe demo has been stopped, and its servers with it.", file=sys.stderr)
+        return 130
+    print("All servers have stopped. All went as expected.")
     return 0
+
+
+def show_batches(folder: Path) -> None:
+    port = free_port()
+    with serving("fastapi_app:app", port, folder / "log"):
+        show_batch(f"http://127.0.0.1:{port}")
+        show_refusal(f"http://127.0.0.1:{port}")
 
 
 def show_batch(url: str) -> None:
@@ -71,7 +96,7 @@ def show_batch(url: str) -> None:
         ("id", "method", "path", "body"),
         [(each["id"], each["method"], each["path"], text(each.get("body"))) for each in OPERATIONS],
     )
-    response = httpx.post(f"{url}/batch", json={"operations": OPERATIONS})
+    response = httpx.post(f"{url}/batch", json={"operations": OPERATIONS}, trust_env=False)
     check("status of the batch", response.status_code, 200)
     answer = response.json()
     print(bold("One answer: 200, with a result for each operation"))
@@ -83,7 +108,7 @@ def show_batch(url: str) -> None:
 
 
 def show_refusal(url: str) -> None:
-    response = httpx.post(f"{url}/batch", json={"operations": MISTAKES})
+    response = httpx.post(f"{url}/batch", json={"operations": MISTAKES}, trust_env=False)
     check("status of the batch with mistakes", response.status_code, 422)
     problem = response.json()
     print(bold(f"A batch with mistakes: 422, {problem['title']}"))
@@ -93,7 +118,7 @@ def show_refusal(url: str) -> None:
         [(each["id"], each["pointer"], each["detail"]) for each in problem["errors"]],
     )
     check("codes", [each["code"] for each in problem["errors"]], CODES)
-    survivor = httpx.get(f"{url}/users/1")
+    survivor = httpx.get(f"{url}/users/1", trust_env=False)
     check("status of the user that was not deleted", survivor.status_code, 200)
 
 
@@ -104,24 +129,45 @@ def result_row(result: dict[str, Any]) -> Sequence[str]:
     return result["id"], str(result["status"]), f"{answer}{where}"
 
 
+def free_port() -> int:
+    while True:
+        # Below the ports that the system gives to outgoing connections.
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def serving(
+    app: str, port: int, log: Path, **env: str
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """
+    Serve an app of this folder for as long as the context lasts.
+    """
+    return running([sys.executable, "-m", "uvicorn", app, "--port", str(port)], port, log, **env)
+
+
 @contextmanager
-def serving(log: Path) -> Iterator[str]:
+def running(
+    command: list[str], port: int, log: Path, **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """
-    Serve the example on a free port; what the server has to say goes into *log*.
+    Run a server that listens on *port*; what it has to say goes into *log*.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(port)]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=Path(__file__).parent, stdout=output, stderr=subprocess.STDOUT
+            command,
+            cwd=Path(__file__).parent,
+            env={**os.environ, **env},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         wait_until_listening(port, process, log)
-        yield f"http://127.0.0.1:{port}"
+        yield process
         process.terminate()
-        if process.wait() not in (0, -signal.SIGTERM):
+        # SIGKILL is what the demo itself has done to it.
+        if process.wait(30) not in (0, -signal.SIGTERM, -signal.SIGKILL):
             raise Surprise(f"the server did not stop cleanly:\n{log.read_text()}")
     finally:
         process.kill()
@@ -168,4 +214,4 @@ def dim(line: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(show_batches))

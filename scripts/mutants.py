@@ -4,14 +4,17 @@ What cosmic-ray leaves to be done for `scripts/mutants.sh`: settings, senseless 
 Usage:
     mutants.py configure COPY MODULES TESTS    write the settings of one part into its copy
     mutants.py skip DATABASE                    leave out mutants that no test could ever notice
+    mutants.py again DATABASE                   forget the results of those that were not noticed
     mutants.py report NAME DATABASE             print how many were noticed, and which were not
 """
 
 import ast
 import json
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from cosmic_ray.work_db import WorkDB, use_db
@@ -42,6 +45,20 @@ def skip(path: str) -> None:
             if any(_is_within(mutation, span) for span in spans[module]):
                 skipped = WorkResult(worker_outcome=WorkerOutcome.SKIPPED, output="annotation")
                 database.set_result(item.job_id, skipped)
+
+
+def again(path: str) -> None:
+    """
+    Forget the results of the mutants that survived.
+    """
+    with use_db(path, WorkDB.Mode.open) as database:
+        survivors = [
+            (item.job_id,)
+            for item, result in database.completed_work_items
+            if result.test_outcome == TestOutcome.SURVIVED
+        ]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany("DELETE FROM work_results WHERE job_id = ?", survivors)
 
 
 def report(name: str, path: str) -> None:
@@ -97,5 +114,5 @@ def _change(diff: str) -> str:
 
 
 if __name__ == "__main__":
-    commands = {"configure": configure, "skip": skip, "report": report}
+    commands = {"again": again, "configure": configure, "report": report, "skip": skip}
     commands[sys.argv[1]](*sys.argv[2:])

@@ -144,8 +144,8 @@ async def submit(background, *written, stop_on_error=False, scope=None, **member
     The id of a batch that has been accepted.
     """
     batch = Batch(operations(*written, **members), stop_on_error)
-    created = await background.submit(batch, scope or batch_scope())
-    return created.snapshot.batch_id
+    accepted = await background.submit(batch, scope or batch_scope())
+    return accepted.batch_id
 
 
 async def left_behind(

@@ -1,8 +1,10 @@
 """
-A TCP proxy in front of a server that loses a reply on demand; it changes nothing that it passes on.
+A TCP proxy in front of a server that loses, delays and cuts what it is told to; it changes nothing.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -16,22 +18,54 @@ class FaultProxy:
     Passes bytes on to *target_port*, and loses what it is told to lose.
 
     Args:
-        target_port: Of the server behind it.
+        target_port: Of the server behind it. May be changed; connections stay where they are.
+
+    Attributes:
+        latency: Seconds that each piece takes, either way.
+        piece: Bytes that are passed on at once, at most.
+        is_silent: Whether nothing is passed on either way, while connections stay.
+        dropped: Replies and requests that were lost.
     """
 
     def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
-        self._marker: bytes | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self.target_port = target_port
+        self._doomed_request: bytes | None = None
+        self._doomed_reply: bytes | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._half_closed: set[asyncio.StreamWriter] = set()
         self.port = 0
-        #: Replies that were lost.
+        self.latency = 0.0
+        self.piece = _CHUNK
+        self.is_silent = False
         self.dropped = 0
 
     def drop_reply_to(self, marker: bytes) -> None:
         """
         Cut the connection instead of passing on the reply to the next request with *marker* in it.
         """
-        self._marker = marker
+        self._doomed_reply = marker
+
+    def drop_request_with(self, marker: bytes) -> None:
+        """
+        Cut the connection instead of passing on the next request with *marker* in it.
+        """
+        self._doomed_request = marker
+
+    def reset(self) -> None:
+        """
+        End all connections at once, in the way of a host that knows nothing of them.
+        """
+        for writer in self._connections.values():
+            self._abort(writer)
+
+    def half_close(self) -> None:
+        """
+        Send nothing more to clients on the connections that there are, but go on reading.
+        """
+        for writer in self._connections.values():
+            self._half_closed.add(writer)
+            with suppress(OSError):
+                writer.write_eof()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FaultProxy"]:
@@ -51,18 +85,19 @@ class FaultProxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        self._connections[task] = writer
         try:
             with suppress(OSError):
                 await self._join(reader, writer)
         except asyncio.CancelledError:
             pass
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
+            self._half_closed.discard(writer)
             writer.close()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_server, to_server = await asyncio.open_connection(HOST, self._target_port)
+        from_server, to_server = await asyncio.open_connection(HOST, self.target_port)
         doomed = asyncio.Event()
         pumps = [
             asyncio.create_task(self._requests(reader, to_server, doomed)),
@@ -80,11 +115,14 @@ class FaultProxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
     ) -> None:
         while data := await reader.read(_CHUNK):
-            if self._marker is not None and self._marker in data:
-                self._marker = None
+            if self._doomed_request is not None and self._doomed_request in data:
+                self._doomed_request = None
+                self.dropped += 1
+                return
+            if self._doomed_reply is not None and self._doomed_reply in data:
+                self._doomed_reply = None
                 doomed.set()
-            writer.write(data)
-            await writer.drain()
+            await self._pass_on(data, writer)
 
     async def _replies(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
@@ -93,5 +131,23 @@ class FaultProxy:
             if doomed.is_set():
                 self.dropped += 1
                 return
-            writer.write(data)
+            if writer not in self._half_closed:
+                await self._pass_on(data, writer)
+
+    async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.is_silent:
+            return
+        for start in range(0, len(data), self.piece):
+            if self.latency:
+                await asyncio.sleep(self.latency)
+            writer.write(data[start : start + self.piece])
             await writer.drain()
+            if self.piece < _CHUNK:
+                # Let each piece leave by itself.
+                await asyncio.sleep(0)
+
+    @staticmethod
+    def _abort(writer: asyncio.StreamWriter) -> None:
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()

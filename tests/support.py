@@ -37,6 +37,7 @@ class Exchange:
     ) -> None:
         self.scope = scope
         self.sent: list[Message] = []
+        self.sends = 0
         self.answered = anyio.Event()
         self.returned = anyio.Event()
         self._chunks = list(body) if isinstance(body, list) else [body]
@@ -65,6 +66,7 @@ class Exchange:
         """
         Keep *message*.
         """
+        self.sends += 1
         await anyio.lowlevel.checkpoint()
         if self._is_gone:
             if self._is_strict:

@@ -12,7 +12,7 @@ import pytest
 from asgi_batch import current_operation
 from asgi_batch._core.packing import pack_caller
 from asgi_batch._core.records import NewBatch
-from asgi_batch.errors import BackgroundUnavailable, StoreFull
+from asgi_batch.errors import BackgroundUnavailable, Overloaded
 from asgi_batch.stores.memory import MemoryStore
 from background import (
     DOWN,
@@ -122,7 +122,7 @@ class TestCarryingOut:
         async with running(app, MemoryStore(), max_background_batches=1) as background:
             with releasing(app.gate):
                 await submit(background, "GET /wait")
-                with pytest.raises(StoreFull):
+                with pytest.raises(Overloaded):
                     await submit(background, "GET /")
                 await until(lambda: app.starts)
 
@@ -188,7 +188,7 @@ class TestCarryingOut:
         assert ends == [200] * 4
         assert len(leaked) == 1
 
-    async def test_error_of_the_library_is_not_taken_for_a_leak(self, caplog):
+    async def test_f18_error_of_the_library_is_not_taken_for_a_leak(self, caplog):
         """
         The batch is given up and said to be so, and the process goes on.
         """
@@ -233,7 +233,7 @@ class TestCarryingOut:
 
 class TestClaiming:
     @pytest.mark.parametrize("error", [DOWN, OSError("A bug of a store.")])
-    async def test_store_that_fails_is_asked_again(self, error, caplog):
+    async def test_f18_store_that_fails_is_asked_again(self, error, caplog):
         """
         Whatever it raises; what has been accepted is carried out afterwards.
         """

@@ -64,7 +64,19 @@ def test_http_without_wrk_says_what_to_install(tmp_path):
     assert lines == ["wrk is missing. Install it: apt-get install wrk, or brew install wrk."]
 
 
-@pytest.mark.parametrize("name", ["overhead", "steps"])
+def test_background_without_redis_says_what_to_install(tmp_path):
+    """
+    It needs a Redis of its own, and says how to get it.
+    """
+    status, lines = run("background", tmp_path, PATH="")
+
+    assert status == 1
+    assert lines == [
+        "redis-server is missing. Install it: apt-get install redis-server, or brew install redis."
+    ]
+
+
+@pytest.mark.parametrize("name", ["overhead", "steps", "background"])
 def test_the_others_can_be_tried_out(name, tmp_path):
     """
     Their last line is one JSON object.

@@ -320,6 +320,47 @@ def test_a_call_that_is_closed_cleans_up_in_its_own_context():
     assert seen == ["own"]
 
 
+def test_a_call_waits_only_while_it_waits():
+    """
+    Whoever drives it is told when it pauses, and can see when it has gone on.
+    """
+    seen = []
+
+    class Pause:
+        def __await__(self):
+            yield
+
+    async def app():
+        await Pause()
+        seen.append(caller.is_waiting)
+        await Pause()
+
+    def on_pause(paused):
+        seen.append(paused.is_waiting)
+
+    caller = SimpleNamespace(is_waiting=False)
+    call, context = app(), copy_context()
+    driver = go_on(call, context.run(call.send, None), context, on_pause, caller)
+    driver.send(None)
+    driver.send(None)
+    driver.close()
+
+    assert seen == [True, False, True]
+
+
+def test_what_an_aborted_operation_raises_is_no_second_result():
+    """
+    Its result was fixed when it was given up.
+    """
+    settled = []
+    operation = Operation(0, "0", "GET", "/", b"/", b"", (), frozenset(), b"", None)
+    subrequest = Subrequest(operation, settled.append, settled.append, AnswerBounds(1, 1, 1))
+    subrequest.abort()
+    contain(ValueError(), subrequest, "batch id", may_be_obeyed=False)
+
+    assert settled == []
+
+
 def test_ctrl_c_is_not_an_operations_business():
     """
     KeyboardInterrupt ends the process, and is no operation's failure.

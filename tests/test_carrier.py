@@ -435,7 +435,7 @@ class TestStoreAway:
         assert ends == [200] * 11
         assert sorted(app.starts) == sorted(each[5:] for each in written)
 
-    async def test_error_that_no_store_should_raise_ends_the_hold(self, caplog):
+    async def test_f18_error_that_no_store_should_raise_ends_the_hold(self, caplog):
         """
         The batch is taken up again when its lease has ended.
         """

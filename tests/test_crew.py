@@ -4,6 +4,7 @@ The workers of a batch, and what they are handed: counted without running anythi
 
 import math
 from contextvars import copy_context
+from time import monotonic
 
 import pytest
 
@@ -12,7 +13,7 @@ from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._crew import Crew
 from asgi_batch._pending import Pending
 from asgi_batch._subrequest import ABORTED, COMPLETE, STARTED, AnswerBounds
-from asgi_batch._worker import Pace, Worker
+from asgi_batch._worker import Pace, Sharing, Worker
 from support import batch_scope, http_scope
 
 BOUNDS = AnswerBounds(1, 1, 1)
@@ -97,6 +98,27 @@ class TestPending:
 
         assert (current.batch_id, current.operation_id, current.index) == ("batch", "op0", 0)
         assert (current.total, current.attempt) == (2, 3)
+
+    async def test_what_is_ready_has_not_started(self):
+        """
+        Only what has been taken counts as started.
+        """
+        calls = pending(100)
+        before = calls.started
+        take(calls, 3)
+
+        assert (before, calls.started) == (0, 3)
+        assert len(calls.ready) == 61
+
+    async def test_a_first_attempt_is_number_one(self):
+        """
+        Where nothing else is said.
+        """
+        calls = pending(1)
+        calls.refill(id, id, BOUNDS)
+        _, scope, _ = calls.ready.pop()
+
+        assert scope["asgi_batch"].attempt == 1
 
     async def test_no_more_start_than_may(self):
         """
@@ -282,6 +304,20 @@ class TestPace:
         assert is_free
         assert pace.due == 0.0
         assert not await pace.breathe()
+
+    async def test_batches_of_the_background_share_one_slice(self):
+        """
+        However many there are, others do not wait longer for their turn.
+        """
+        sharing = Sharing()
+        alone = sharing.slice
+        sharing.count = 4
+        pace = Pace(sharing)
+        before = monotonic()
+        pace.start()
+
+        assert sharing.slice * 4 == alone
+        assert before + sharing.slice <= pace.due <= monotonic() + sharing.slice
 
 
 def test_http_scopes_are_no_batches():

@@ -1,13 +1,18 @@
 """
-The examples, wrapped as the README wraps them: six frameworks, one answer.
+The examples, wrapped as the README wraps them: six frameworks, one answer; and an import service.
 """
 
+import sqlite3
 import sys
+import time
+from collections import Counter
+from contextlib import closing, contextmanager
 
 import httpx
 import pytest
 
-from servers import ROOT, SERVERS, free_port, running, serving
+from redis_server import redis_server
+from servers import ROOT, SERVERS, free_port, kill, running, serving
 
 FRAMEWORKS = ("starlette", "fastapi", "quart", "litestar", "django", "bare")
 ON_TRIO = ("starlette", "fastapi", "litestar", "bare")
@@ -103,3 +108,142 @@ def test_example_answers_alike_under_every_server(framework, kind, tmp_path):
 
     assert response.status_code == 200
     assert response.json() == ANSWER
+
+
+IMPORT = "examples.import_service:app"
+ADA = {"email": "ada@example.com", "name": "Ada"}
+LAMP = {"name": "Lamp", "cents": 1999}
+
+
+def imports(count):
+    """
+    Contacts and products in turn.
+    """
+    return [
+        {"method": "PUT", "path": f"/products/{n}", "body": {"name": "Lamp", "cents": n}}
+        if n % 2
+        else {"method": "POST", "path": "/contacts", "body": {"email": f"{n}@b.c", "name": "Ada"}}
+        for n in range(count)
+    ]
+
+
+def finished(server, batch):
+    """
+    The status of *batch* after its end.
+    """
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        status = httpx.get(server.url + batch["statusUrl"]).json()
+        if status["finishedAt"]:
+            return status
+        time.sleep(0.05)
+    raise AssertionError(status)
+
+
+def all_results(server, batch):
+    """
+    The results of *batch* up to the first that is missing.
+    """
+    url = server.url + batch["resultsUrl"]
+    return httpx.get(url, params={"limit": batch["total"]}).json()["results"]
+
+
+@contextmanager
+def import_service(folder, **env):
+    """
+    The import service, run as a script.
+    """
+    port = free_port()
+    command = [sys.executable, str(ROOT / "examples" / "import_service.py")]
+    with running("uvicorn", command, port, folder, {"PORT": str(port), **env}) as server:
+        yield server
+
+
+def test_import_service_creates_by_post_and_replaces_by_put(tmp_path):
+    """
+    A contact that is there is not created again, a product is put over the one that is there, and
+    both outlive the process where ``DATABASE`` names a file.
+    """
+    env = {"DATABASE": str(tmp_path / "import.db")}
+    with import_service(tmp_path / "first", **env) as server:
+        created = httpx.post(f"{server.url}/contacts", json=ADA)
+        put = [httpx.put(f"{server.url}/products/7", json={**LAMP, "cents": n}) for n in (1, 2)]
+    with import_service(tmp_path / "second", **env) as server:
+        again = httpx.post(f"{server.url}/contacts", json=ADA)
+    with closing(sqlite3.connect(tmp_path / "import.db")) as database:
+        contacts = database.execute("SELECT * FROM contacts").fetchall()
+        products = database.execute("SELECT * FROM products").fetchall()
+
+    assert (created.status_code, created.json()) == (201, ADA)
+    assert (again.status_code, again.json()) == (200, ADA)
+    assert [each.json()["cents"] for each in put] == [1, 2]
+    assert contacts == [("ada@example.com", "Ada")]
+    assert products == [("7", "Lamp", 2)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/contacts", {**ADA, "email": "ada"}),
+        ("POST", "/contacts", {**ADA, "name": ""}),
+        ("PUT", "/products/7", {**LAMP, "cents": -1}),
+    ],
+)
+def test_import_service_refuses_what_it_cannot_keep(tmp_path, method, path, body):
+    """
+    An operation that is not valid fails alone; the next one is carried out.
+    """
+    fine = {"method": "POST", "path": "/contacts", "body": ADA}
+    operations = [{"method": method, "path": path, "body": body}, fine]
+    with import_service(tmp_path) as server:
+        answer = httpx.post(f"{server.url}/batch", json={"operations": operations})
+
+    assert [each["status"] for each in answer.json()["results"]] == [422, 201]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_import_service_carries_out_a_large_batch_under_every_server(kind, tmp_path):
+    """
+    A batch of more than a hundred operations is answered 202, and carried out in the background.
+    """
+    with serving(kind, IMPORT, tmp_path) as server:
+        answer = httpx.post(f"{server.url}/batch", json={"operations": imports(101)}, timeout=30)
+        status = finished(server, answer.json())
+
+    assert answer.status_code == 202
+    assert answer.json()["durability"] == "process"
+    assert (status["status"], status["succeeded"]) == ("completed", 101)
+
+
+def test_f1_f2_import_service_goes_on_after_a_kill(tmp_path):
+    """
+    F1, F2: with ``REDIS_URL`` a second server goes on with the batch of a dead one, and what the
+    service has written down shows no second start of a POST, or of what had its result.
+    """
+    with redis_server(tmp_path / "redis") as redis:
+        env = {"REDIS_URL": redis.url, "DATABASE": str(tmp_path / "import.db")}
+        with serving(SERVERS[0], IMPORT, tmp_path / "first", env=env) as first:
+            answer = httpx.post(f"{first.url}/batch", json={"operations": imports(150)})
+            while httpx.get(first.url + answer.json()["statusUrl"]).json()["progress"] < 0.2:
+                time.sleep(0.02)
+            settled = all_results(first, answer.json())
+            kill(first.process)
+            with serving(SERVERS[0], IMPORT, tmp_path / "second", env=env) as second:
+                status = finished(second, answer.json())
+                results = all_results(second, answer.json())
+            first.process.returncode = 0
+    with closing(sqlite3.connect(tmp_path / "import.db")) as database:
+        starts = Counter(database.execute("SELECT method, operation FROM starts").fetchall())
+    repeated = {operation for (_, operation), count in starts.items() if count > 1}
+    failed = [each for each in results if each["status"] >= 400]
+
+    assert answer.json()["durability"] == "store"
+    assert (status["status"], status["completed"]) == ("completed", 150)
+    assert settled
+    assert results[: len(settled)] == settled
+    assert repeated.isdisjoint(each["id"] for each in settled)
+    assert max(count for (method, _), count in starts.items() if method == "POST") == 1
+    assert sum(method == "PUT" for method, _ in starts) == 75
+    assert len(failed) == status["failed"]
+    assert {each["error"]["code"] for each in failed} <= {"outcome_unknown"}
+    assert all(starts["POST", each["id"]] for each in results if each["status"] == 201)

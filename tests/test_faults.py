@@ -467,6 +467,50 @@ async def test_f32_a_slow_background_task_does_not_delay_the_answer():
     assert sorted(finished) == ["/a", "/b"]
 
 
+async def test_f32_background_tasks_do_not_hide_what_is_late():
+    """
+    F32, F29: operations that have answered and go on are left alone, and those beside them that
+    have not are given up at their deadline.
+    """
+    release = anyio.Event()
+    finished = []
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/late":
+            await anyio.sleep_forever()
+        await respond(send, b"fine")
+        await release.wait()
+        finished.append(scope["path"])
+
+    middleware = BatchMiddleware(app, limits=Limits(operation_timeout=DEADLINE))
+    async with submitted(middleware, *["GET /fine", "GET /late"] * 5) as answer:
+        await answer.answered.wait()
+        release.set()
+        await answer.returned.wait()
+
+    assert answer.statuses == [200, 504] * 5
+    assert finished == ["/fine"] * 5
+
+
+async def test_f29_an_operation_may_start_long_after_the_last_look():
+    """
+    F29: with a timeout above a second, too, one that starts later than others has its own deadline.
+    """
+    timeout = 1.2
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/late":
+            await anyio.sleep_forever()
+        await anyio.sleep(0.05)
+        await respond(send, b"fine")
+
+    limits = Limits(operation_timeout=timeout, concurrency=1)
+    with anyio.fail_after(timeout + MARGIN):
+        answer = await submit(BatchMiddleware(app, limits=limits), "GET /fine", "GET /late")
+
+    assert answer.statuses == [200, 504]
+
+
 async def test_f32_background_tasks_do_not_take_the_place_of_operations():
     """
     F32: more operations than concurrency, each with a background task that waits for the answer.
@@ -737,9 +781,30 @@ async def test_f19_a_gone_client_stops_its_batch(caplog):
     assert started == ["/0", "/1"]
     assert heard == ["http.disconnect"] * 2
     assert exchange.sent == []
+    assert exchange.sends == 0
     assert (statistics.running, statistics.waiting, statistics.held_bytes) == (0, 0, 0)
     assert elapsed <= 1 + MARGIN
     assert errors(caplog) == []
+
+
+async def test_f19_an_operation_that_hears_of_it_may_tidy_up():
+    """
+    F19: one that ends by itself is not cancelled on the way.
+    """
+    tidied = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await receive()
+        await anyio.sleep(0.05)
+        tidied.append(scope["path"])
+
+    async with submitted(BatchMiddleware(app), "GET /a", "GET /b") as exchange:
+        await settled()
+        exchange.disconnect()
+        await exchange.returned.wait()
+
+    assert sorted(tidied) == ["/a", "/b"]
 
 
 async def test_f19_a_gone_client_cancels_what_does_not_listen(caplog):

@@ -6,6 +6,7 @@ cancellation, and whatever else it leaves behind.
 import asyncio
 import gc
 import logging
+import re
 from contextvars import ContextVar
 from types import SimpleNamespace
 
@@ -318,6 +319,21 @@ def _errors(caplog):
     return sum(record.levelno >= logging.ERROR for record in caplog.records)
 
 
+async def test_f28_the_error_id_of_a_broken_protocol(caplog):
+    """
+    F28, T46: it has an id in the log, too.
+    """
+
+    async def bad(scope, receive, send):
+        await send({"type": "http.response.nonsense"})
+
+    answer = await submit(BatchMiddleware(with_neighbours(bad)), "GET /bad")
+    error_id = answer.results[0]["error"]["errorId"]
+
+    assert re.fullmatch("[0-9a-f]{12}", error_id)
+    assert f"error id {error_id}" in caplog.records[0].getMessage()
+
+
 async def test_f25_the_error_id_is_the_logs(caplog):
     """
     F25, T46: the client gets an id, and the log has the exception under the same id.
@@ -330,6 +346,7 @@ async def test_f25_the_error_id_is_the_logs(caplog):
     error_id = answer.results[0]["error"]["errorId"]
     (record,) = caplog.records
 
+    assert re.fullmatch("[0-9a-f]{12}", error_id)
     assert f"error id {error_id}" in record.getMessage()
     assert isinstance(record.exc_info[1], ValueError)
 

@@ -3,7 +3,6 @@ The wire of batches that outlive their request: 202, status, results, cancellati
 """
 
 import json
-from contextlib import asynccontextmanager
 from datetime import datetime
 
 import anyio
@@ -12,65 +11,16 @@ import pytest
 from asgi_batch import BatchMiddleware, Limits
 from asgi_batch._core.records import NewBatch
 from asgi_batch.stores.memory import MemoryStore
-from support import Exchange, batch_body, batch_scope, call, http_scope, releasing, respond, until
+from later_support import UNKNOWN, ask, finished, numbers, serving, submitted
+from support import Exchange, batch_body, batch_scope, call, releasing, respond, until
 
-UNKNOWN = "x" * 32
-
-
-async def numbers(scope, receive, send):
-    """
-    An app that knows even numbers only.
-    """
-    number = int(scope["path"][1:])
-    body = json.dumps({"number": number}).encode()
-    status = 404 if number % 2 else 200
-    await respond(send, body, status=status, content_type=b"application/json")
-
-
-@asynccontextmanager
-async def serving(app=numbers, **settings):
-    """
-    *app* with its background.
-    """
-    middleware = BatchMiddleware(app, **settings)
-    async with middleware.running():
-        yield middleware
-
-
-async def ask(app, path, method="GET", headers=(), **members):
-    """
-    One request about a batch.
-    """
-    path, _, query = path.partition("?")
-    scope = http_scope(method, path, query_string=query.encode(), headers=list(headers), **members)
-    return await call(app, Exchange(scope))
-
-
-async def submitted(app, count, headers=(), **envelope):
-    """
-    Send a batch of *count* operations for later.
-    """
-    scope = batch_scope()
-    scope["headers"] = [*scope["headers"], (b"prefer", b"respond-async"), *headers]
-    body = batch_body([f"GET /{number}" for number in range(count)], **envelope)
-    return await call(app, Exchange(scope, body))
-
-
-async def finished(app, accepted):
-    """
-    The status of a batch once it is finished.
-    """
-    url = accepted.json()["statusUrl"]
-    answers = []
-
-    async def is_finished():
-        answers.append(await ask(app, url))
-        return answers[-1].json()["finishedAt"] is not None
-
-    with anyio.fail_after(20):
-        while not await is_finished():
-            await anyio.lowlevel.checkpoint()
-    return answers[-1]
+FACES = [
+    ("GET", "/status"),
+    ("GET", "/results"),
+    ("GET", "/events"),
+    ("POST", "/retry"),
+    ("DELETE", ""),
+]
 
 
 class TestAccepted:
@@ -87,7 +37,7 @@ class TestAccepted:
 
     @pytest.mark.parametrize(
         "value",
-        [b"respond-async", b"Respond-Async", b"wait=5, respond-async", b"respond-async; x=1, a"],
+        [b"respond-async", b"Respond-Async", b"a=b, respond-async", b"respond-async; x=1, a"],
     )
     async def test_what_the_client_prefers(self, value):
         """
@@ -131,6 +81,7 @@ class TestAccepted:
             "total": 2,
             "statusUrl": f"{own}/status",
             "resultsUrl": f"{own}/results",
+            "eventsUrl": f"{own}/events",
             "durability": "process",
         }
         assert len(document["batchId"]) >= 22
@@ -148,9 +99,9 @@ class TestAccepted:
 
         assert answer.status == 422
 
-    async def test_a_full_store_refuses(self):
+    async def test_too_many_unfinished_batches_are_refused(self):
         """
-        What is accepted will be carried out, so there is a bound.
+        What is accepted will be carried out, so there is a bound; it is soon over.
         """
         never = anyio.Event()
 
@@ -164,8 +115,8 @@ class TestAccepted:
                 second = await submitted(app, 1)
 
         assert (first.status, second.status) == (202, 503)
-        assert second.json()["code"] == "store_full"
-        assert second.headers["retry-after"] == "30"
+        assert second.json()["code"] == "overloaded"
+        assert second.headers["retry-after"] == "5"
 
     async def test_t34_memory_is_bounded_by_bytes_too(self):
         """
@@ -184,6 +135,7 @@ class TestAccepted:
 
         assert [answer.status for answer in answers] == [202, 503, 503]
         assert answers[-1].json()["code"] == "store_full"
+        assert answers[-1].headers["retry-after"] == "30"
         assert later.status == 202
 
 
@@ -213,6 +165,7 @@ class TestStatus:
             "progress": 1.0,
             "statusUrl": accepted["statusUrl"],
             "resultsUrl": accepted["resultsUrl"],
+            "eventsUrl": accepted["eventsUrl"],
         }
         assert times == sorted(times)
         assert all(moment.tzinfo is not None for moment in times)
@@ -377,6 +330,24 @@ class TestResults:
         assert [json.loads(line)["id"] for line in lines] == ["0", "1"]
         assert 'rel="next"' in answer.headers["link"]
 
+    async def test_a_result_is_one_line_however_the_app_writes_it(self):
+        """
+        JSON that an app has written on several lines still means the same.
+        """
+
+        async def pretty(scope, receive, send):
+            body = json.dumps({"text": "a\nb", "list": [1, 2]}, indent=2).encode()
+            await respond(send, body, content_type=b"application/json")
+
+        async with serving(pretty) as app:
+            accepted = await submitted(app, 2)
+            await finished(app, accepted)
+            headers = [(b"accept", b"application/x-ndjson")]
+            answer = await ask(app, accepted.json()["resultsUrl"], headers=headers)
+        results = [json.loads(line)["result"] for line in answer.body.splitlines()]
+
+        assert results == [{"text": "a\nb", "list": [1, 2]}] * 2
+
     @pytest.mark.parametrize(
         "query",
         ["limit=0", "limit=1001", "limit=x", "limit=-1", "after=-2", "after=1e3", "status=good"],
@@ -442,9 +413,6 @@ class TestCancel:
             answer = await ask(app, f"/batch/{accepted.json()['batchId']}", "DELETE")
 
         assert (answer.status, answer.json()["status"]) == (200, "completed")
-
-
-FACES = [("GET", "/status"), ("GET", "/results"), ("DELETE", "")]
 
 
 class TestUnknown:
@@ -525,10 +493,8 @@ class TestUnknown:
 
         assert (answer.status, answer.json()["code"]) == (503, "background_unavailable")
 
-    @pytest.mark.parametrize(
-        ("face", "allowed"), [("/status", "GET"), ("/results", "GET"), ("", "DELETE")]
-    )
-    @pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
+    @pytest.mark.parametrize(("face", "allowed"), [(face, method) for method, face in FACES])
+    @pytest.mark.parametrize("method", ["PATCH", "PUT", "OPTIONS"])
     async def test_t38_other_methods(self, face, allowed, method):
         """
         T38: nothing but a DELETE cancels.

@@ -240,3 +240,18 @@ def test_a_result_that_is_there_does_not_hide_those_after_it():
 
     assert ledger.results == [b"first", b"new"]
     assert ledger.arrivals == [0, 1]
+
+
+def test_results_that_have_been_taken_are_not_kept():
+    """
+    Whoever takes them has them; a mark says that the operation has its result.
+    """
+    batch = make_batch(3)
+    ledger = Ledger(batch, encode, 1000)
+    ledger.record_all([answered(batch, 2, bytes(100)), answered(batch, 0, bytes(100))])
+    taken = ledger.take()
+    ledger.record(answered(batch, 0, b"again"))
+
+    assert [(each.index, len(each.result)) for each in taken] == [(2, 100), (0, 100)]
+    assert [len(each) for each in ledger.results] == [1, 0, 1]
+    assert ledger.take() == []

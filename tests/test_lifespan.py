@@ -10,7 +10,7 @@ import pytest
 from asgi_batch import BatchMiddleware, ConfigurationError
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.stores.memory import MemoryStore
-from support import PATIENCE, respond, submit
+from support import PATIENCE, respond, submit, until
 
 STARTUP = {"type": "lifespan.startup"}
 SHUTDOWN = {"type": "lifespan.shutdown"}
@@ -73,11 +73,11 @@ class Noted(MemoryStore):
         self.notes = notes
         self.error = error
 
-    async def open(self, result_ttl):
+    async def open(self, result_ttl, retry_ttl=0.0):
         self.notes.append("store opens")
         if self.error is not None:
             raise self.error
-        await super().open(result_ttl)
+        await super().open(result_ttl, retry_ttl)
 
     async def aclose(self):
         self.notes.append("store closes")
@@ -195,6 +195,24 @@ async def test_a_mounted_app_can_run_its_background_in_its_parents_lifespan():
     outside = await submit(middleware, *["GET /"] * 101)
 
     assert (inside.status, outside.status) == (202, 503)
+
+
+async def test_a_mounted_app_is_told_what_operations_have_to_find():
+    """
+    The state of the parent's lifespan reaches them as a server would hand it on.
+    """
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append((scope["state"], scope["app"]))
+        await respond(send)
+
+    middleware = BatchMiddleware(app)
+    async with middleware.running({"state": {"pool": 7}, "app": "parent"}):
+        await submit(middleware, *["GET /"] * 101)
+        await until(lambda: len(seen) == 101)
+
+    assert seen == [({"pool": 7}, "parent")] * 101
 
 
 @pytest.mark.parametrize(

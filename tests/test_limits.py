@@ -2,6 +2,7 @@
 `Limits`: what each number may be, and what a wrong one is told; and the gate that counts.
 """
 
+from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields
 
 import anyio
@@ -10,6 +11,7 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from asgi_batch import ConfigurationError, GateStatistics, Limits
+from asgi_batch.errors import Overloaded
 from asgi_batch.limits import Gate
 
 NAMES = [field.name for field in fields(Limits)]
@@ -22,7 +24,9 @@ SECONDS = [
     "cancel_interval",
     "drain_timeout",
     "result_ttl",
+    "retry_ttl",
 ]
+MAY_BE_ZERO = ["retry_ttl"]
 COUNTS = [name for name in NAMES if name not in SECONDS]
 
 
@@ -67,6 +71,8 @@ def test_defaults():
         "cancel_interval": 1.0,
         "drain_timeout": 20.0,
         "result_ttl": 86_400.0,
+        "retry_ttl": 3600.0,
+        "max_event_streams": 100,
     }
 
 
@@ -78,13 +84,35 @@ def test_every_limit_is_described():
         assert f"        {name}: " in Limits.__doc__
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, -1) for name in NAMES),
+        *((name, 0) for name in NAMES if name not in MAY_BE_ZERO),
+    ],
+)
 def test_a_number_must_be_above_zero(name, value):
     """
-    Nothing can be switched off by a zero.
+    Nothing can be switched off by a zero, and nothing is below it.
     """
     assert the_error(**{name: value}) == f"Limits({name}={value}): write a finite number above 0."
+
+
+@pytest.mark.parametrize("name", MAY_BE_ZERO)
+@pytest.mark.parametrize("value", [0, 0.0])
+def test_a_time_of_zero_where_it_means_at_once(name, value):
+    """
+    Whoever wants no operations to be kept says so.
+    """
+    assert getattr(Limits(**{name: value}), name) == 0
+
+
+@pytest.mark.parametrize("name", MAY_BE_ZERO)
+def test_false_is_no_zero(name):
+    """
+    A switch is no number, also where zero is one.
+    """
+    assert "write a number of seconds" in the_error(**{name: False})
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -109,8 +137,17 @@ def test_a_time_must_be_a_number(name, value):
     assert getattr(Limits(**{name: 1}), name) == 1
 
 
-@pytest.mark.parametrize("name", SECONDS)
-@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 0.0, -0.5])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 0.0) for name in SECONDS if name not in MAY_BE_ZERO),
+        *(
+            (name, value)
+            for name in SECONDS
+            for value in (float("inf"), float("-inf"), float("nan"), -0.5)
+        ),
+    ],
+)
 def test_a_time_must_be_finite(name, value):
     """
     Waiting for ever is not a setting.
@@ -246,3 +283,21 @@ async def test_f19_a_borrower_that_gives_up_leaves_the_line():
 
     assert line.order == ["a", "c"]
     assert line.gate.statistics() == GateStatistics(running=1, waiting=0, abandoned=0, held_bytes=0)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_a_stream_gives_its_place_back(error):
+    """
+    As many as may be, and one more as soon as one has ended, however it did.
+    """
+    gate = Gate(1)
+    with gate.streaming(2):
+        with suppress(ValueError, KeyboardInterrupt), gate.streaming(2):
+            with pytest.raises(Overloaded), gate.streaming(2):
+                pass
+            if error is not None:
+                raise error
+        with gate.streaming(2), pytest.raises(Overloaded), gate.streaming(2):
+            pass
+    with gate.streaming(1):
+        pass

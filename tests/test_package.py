@@ -36,9 +36,11 @@ ALLOWED_IMPORTS = {
 # Clients rely on these: a change is a new major version, an addition belongs into the changelog.
 REFUSALS = {
     "background_unavailable": 503,
+    "batch_not_finished": 409,
     "batch_not_found": 404,
     "batch_refused": 400,
     "duplicate_key": 400,
+    "idempotency_key_reused": 422,
     "invalid_batch": 422,
     "invalid_json": 400,
     "invalid_parameter": 400,
@@ -46,6 +48,8 @@ REFUSALS = {
     "json_too_deep": 400,
     "method_not_allowed": 405,
     "nested_batch": 400,
+    "nothing_to_retry": 409,
+    "operations_erased": 410,
     "overloaded": 503,
     "payload_too_large": 413,
     "request_timeout": 408,

@@ -11,9 +11,10 @@ import pytest
 from asgi_batch import BatchMiddleware, CurrentOperation
 from asgi_batch._core import headers
 from asgi_batch._core.models import Summary
+from asgi_batch._problem import Problem
 from asgi_batch.dialects._native_checks import METHODS
 from asgi_batch.dialects._native_wire import Envelope, WireOperation
-from asgi_batch.errors import BatchRefused, Problem
+from asgi_batch.errors import BatchRefused
 from pages import DOCS, first_names, names, section, table_after, tables
 
 REFERENCE = DOCS / "reference.md"

@@ -425,6 +425,7 @@ BROKEN = {
     "second start in the body": [START, BODY, START],
     "debug after start": [START, {"type": "http.response.debug", "info": {}}],
     "unknown type": [{"type": "http.response.nonsense"}],
+    "unknown type with a status": [{**START, "type": "http.response.stop"}],
     "unknown type in the body": [START, BODY, {"type": "http.request"}],
     "websocket message": [{"type": "websocket.accept"}],
     "no type": [{"status": 200}],
@@ -568,7 +569,16 @@ async def test_f26_half_an_answer_is_a_502(batch):
 
 @pytest.mark.parametrize(
     ("method", "status"),
-    [("HEAD", 200), ("HEAD", 404), ("GET", 204), ("GET", 304), ("GET", 103), ("POST", 204)],
+    [
+        ("HEAD", 200),
+        ("HEAD", 404),
+        ("GET", 100),
+        ("GET", 103),
+        ("GET", 199),
+        ("GET", 204),
+        ("POST", 204),
+        ("GET", 304),
+    ],
 )
 async def test_a_body_that_http_forbids_is_dropped(batch, method, status):
     """

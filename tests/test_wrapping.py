@@ -243,6 +243,20 @@ async def test_litestar_before_send_sees_operations_only_from_the_outside(make, 
     assert len(started) == count
 
 
+async def test_litestar_handler_runs_batches_in_the_background_with_a_hand():
+    """
+    No lifespan reaches a handler; ``running()`` does what one would, and names the app.
+    """
+    app = litestar_app()
+    app.asgi_handler = batch = BatchMiddleware(app.asgi_handler)
+    async with batch.running({"litestar_app": app}):
+        accepted = await submit(app, *["GET /hello"] * 101)
+        changes = [each async for each in batch.progress.watch(accepted.json()["batchId"])]
+
+    assert accepted.status == 202
+    assert (changes[-1].status, changes[-1].succeeded) == ("completed", 101)
+
+
 async def test_litestar_middleware_cannot_work():
     """
     Litestar looks for a route first, so that the endpoint in ``middleware=[…]`` is never asked.

@@ -2,21 +2,29 @@
 
 from asgi_batch._call import current_operation
 from asgi_batch._core.models import CurrentOperation
+from asgi_batch._core.records import Snapshot
 from asgi_batch.errors import (
     AsgiBatchError,
+    BatchNotFound,
     ConfigurationError,
     OperationAborted,
+    StoreUnavailable,
 )
 from asgi_batch.limits import GateStatistics, Limits
 from asgi_batch.middleware import BatchMiddleware
+from asgi_batch.progress import Progress
 
 __all__ = [
     "AsgiBatchError",
     "BatchMiddleware",
+    "BatchNotFound",
     "ConfigurationError",
     "CurrentOperation",
     "GateStatistics",
     "Limits",
     "OperationAborted",
+    "Progress",
+    "Snapshot",
+    "StoreUnavailable",
     "current_operation",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from asgi_batch._carrier import Carrier
+from asgi_batch._core.idempotency import Idempotency
 from asgi_batch._core.models import Batch
 from asgi_batch._core.packing import (
     pack_caller,
@@ -23,9 +25,9 @@ from asgi_batch._core.packing import (
     template_of,
     unpack_operations,
 )
-from asgi_batch._core.records import Claim, Created, NewBatch, Snapshot
+from asgi_batch._core.records import Claim, NewBatch, Snapshot
 from asgi_batch._terms import Terms
-from asgi_batch.errors import AsgiBatchError, BackgroundUnavailable
+from asgi_batch.errors import AsgiBatchError, BackgroundUnavailable, IdempotencyKeyReused
 from asgi_batch.limits import Limits
 from asgi_batch.ports import Store
 from asgi_batch.types import Scope
@@ -35,6 +37,11 @@ logger = logging.getLogger("asgi_batch")
 _CURE = (
     "Nothing here can carry a batch out after its request: the server has not started the app's"
     " lifespan. Run it with lifespan, or enter BatchMiddleware.running() in that of a parent app."
+)
+
+_REUSED = (
+    "This Idempotency-Key has come before, with another body or with other credentials. Take a"
+    " new key for what is not the same request."
 )
 
 
@@ -51,9 +58,18 @@ class Background:
         self._terms = terms
         self._limits = limits
         self._carriers: set[Carrier] = set()
+        self._hints: deque[str] = deque(maxlen=limits.background_batches)
+        self._is_scan_due = True
         self._tasks: TaskGroup
         self._is_on = False
         self._lifespan: Scope = {}
+
+    @property
+    def is_on(self) -> bool:
+        """
+        Whether batches are accepted.
+        """
+        return self._is_on
 
     @property
     def store(self) -> Store:
@@ -76,7 +92,7 @@ class Background:
             ConfigurationError: The store cannot be used.
             StoreUnavailable: It does not answer.
         """
-        await self._terms.store.open(self._limits.result_ttl)
+        await self._terms.store.open(self._limits.result_ttl, self._limits.retry_ttl)
         try:
             async with anyio.create_task_group() as self._tasks:
                 try:
@@ -111,25 +127,46 @@ class Background:
                 for carrier in self._carriers:
                     tasks.start_soon(self._give_back, carrier)
 
-    async def submit(self, batch: Batch, scope: Scope) -> Created:
+    async def submit(
+        self,
+        batch: Batch,
+        scope: Scope,
+        *,
+        parent: str | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> Snapshot:
         """
-        Accept *batch*, which came in with *scope*.
+        Accept a batch, unless the same has been accepted before.
+
+        Args:
+            batch: The batch.
+            scope: Of the request that it came in with.
+            parent: The batch whose operations it tries again.
+            idempotency: What makes it the same as an earlier one.
 
         Raises:
             BackgroundUnavailable: Nobody would carry it out.
+            IdempotencyKeyReused: What was accepted under this key is not the same.
             BatchRefused: The store does not take it.
         """
         store = self.store
+        key, fingerprint = (None, "") if idempotency is None else idempotency
         new = NewBatch(
-            batch_id=store.new_id(),
+            batch_id=store.new_id(key),
             total=len(batch.operations),
             chunks=pack_operations(batch.operations),
             caller=pack_caller(scope),
             stops_on_error=batch.stop_on_error,
+            parent=parent,
+            idempotency_key=key,
+            fingerprint=fingerprint,
         )
         created = await store.create(new, limit=self._limits.max_background_batches)
-        self._wake.set()
-        return created
+        if not created.is_same:
+            raise IdempotencyKeyReused(_REUSED)
+        if created.is_new:
+            self._suggest(new.batch_id)
+        return created.snapshot
 
     async def cancel(self, batch_id: str) -> Snapshot | None:
         """
@@ -142,16 +179,20 @@ class Background:
         if cancelled is None:
             return None
         snapshot, is_unheard = cancelled
-        self._wake.set()
+        # Where nobody holds it, somebody has to end it.
+        self._suggest(batch_id)
         for carrier in self._carriers:
             if carrier.batch_id == batch_id:
                 carrier.cancel()
-                return snapshot
         with anyio.move_on_after(2 * self._limits.cancel_interval):
             while is_unheard:
                 await anyio.sleep(self._limits.cancel_interval / 8)
                 _, is_unheard = await self.store.cancel(batch_id) or (snapshot, False)
         return snapshot
+
+    def _suggest(self, batch_id: str) -> None:
+        self._hints.append(batch_id)
+        self._wake.set()
 
     async def _claim_for_ever(self) -> None:
         """
@@ -166,24 +207,39 @@ class Background:
                 logger.exception("Claiming batches failed; it goes on.")
             # Not all processes at the same moment.
             some_more = 1 + secrets.randbelow(400) / 1000
-            with anyio.move_on_after(0.8 * some_more * self._limits.scan_interval):
+            with anyio.move_on_after(0.8 * some_more * self._limits.scan_interval) as pause:
                 await self._wake.wait()
+            self._is_scan_due = self._is_scan_due or pause.cancelled_caught
             self._wake = anyio.Event()
 
     async def _claim_what_fits(self) -> None:
-        store = self._terms.store
-        while self._is_on and len(self._carriers) < self._limits.background_batches:
-            # A claim that nobody hears of would keep others waiting for the end of its lease.
-            with anyio.CancelScope(shield=True):
-                claim = await store.claim(self._terms.lease)
-                if claim is not None and not self._is_on:
-                    await store.release(claim.hold, claim.allowed)
-            if claim is None or not self._is_on:
+        while self._is_on and (self._hints or self._is_scan_due):
+            if self._is_full:
+                # There may be more than the hints know of, once there is room again.
+                self._hints.clear()
+                self._is_scan_due = True
                 return
-            carrier = await self._carrier_of(claim)
-            if carrier is not None:
+            hint = self._hints.popleft() if self._hints else None
+            claim = await self._claim(hint)
+            if claim is None:
+                self._is_scan_due = self._is_scan_due and hint is not None
+            elif (carrier := await self._carrier_of(claim)) is not None:
                 self._carriers.add(carrier)
+                self._terms.sharing.count = len(self._carriers)
                 self._tasks.start_soon(self._carry, carrier)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._carriers) >= self._limits.background_batches
+
+    async def _claim(self, batch_id: str | None) -> Claim | None:
+        # A claim that nobody hears of would keep others waiting for the end of its lease.
+        with anyio.CancelScope(shield=True):
+            claim = await self._terms.store.claim(self._terms.lease, batch_id)
+            if claim is not None and not self._is_on:
+                await self._terms.store.release(claim.hold, claim.allowed)
+                return None
+        return claim
 
     async def _carrier_of(self, claim: Claim) -> Carrier | None:
         try:
@@ -203,9 +259,11 @@ class Background:
 
     async def _carry(self, carrier: Carrier) -> None:
         try:
-            await carrier.run()
+            with self._terms.engine.gate.counting(carrier):
+                await carrier.run()
         except Exception:
             logger.exception("Batch %.8s… is given up by this process.", carrier.batch_id)
         finally:
             self._carriers.discard(carrier)
+            self._terms.sharing.count = len(self._carriers)
             self._wake.set()

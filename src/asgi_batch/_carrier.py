@@ -23,6 +23,7 @@ from asgi_batch._core.repeating import is_safe_to_repeat
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
+from asgi_batch._news import News
 from asgi_batch._pending import Pending
 from asgi_batch._terms import Terms
 from asgi_batch.errors import StoreUnavailable
@@ -33,8 +34,7 @@ logger = logging.getLogger("asgi_batch")
 # Seconds before another try when the store does not answer.
 _RETRY: Final = 0.25
 
-# Seconds for which results of a fast batch are gathered; a batch is fast with so many at a time.
-_GATHER: Final = 0.005
+# A batch that had so many results at a time is fast, and more of them are worth waiting for.
 _FAST: Final = 16
 
 
@@ -47,6 +47,9 @@ class Carrier:
         claim: The batch.
         operations: All its operations.
         template: Makes their scopes.
+
+    Attributes:
+        size: Bytes of its request.
     """
 
     def __init__(
@@ -56,17 +59,19 @@ class Carrier:
         self._store = terms.store
         self._limits = terms.engine.limits
         self._claim = claim
+        self.size = sum(map(len, claim.chunks))
         self._total = len(operations)
         self._template = template
         left = [each for each in operations if each.index not in claim.finished]
         self._suspects = [each for each in left if each.index < claim.allowed]
         self._others = [each for each in left if each.index >= claim.allowed]
+        self._news = News()
         self._ledger = Ledger(
             Batch(left, claim.stops_on_error),
             terms.encode,
             self._limits.max_response_bytes,
             total=self._total,
-            on_arrival=self._wake,
+            on_arrival=self._news.wake,
         )
         self._pending = self._calls_of(self._others, may_start=0)
         self._execution = self._execution_of(self._others, self._pending)
@@ -76,7 +81,6 @@ class Carrier:
         self._lookahead = Lookahead(self._limits.concurrency)
         self._unsaved: list[Entry] = []
         self._told = 0
-        self._news = anyio.Event()
         self._telling = anyio.Lock()
         self._is_over = False
         self._is_draining = False
@@ -116,6 +120,7 @@ class Carrier:
         Let no further operation start, because the batch has been cancelled.
         """
         self._skip(Failure.CANCELLED)
+        self._news.wake()
 
     async def drain(self) -> None:
         """
@@ -138,7 +143,7 @@ class Carrier:
         # Whatever is told from here on would take the batch back.
         async with self._telling:
             is_mine, self._is_over = is_told and not self._is_over, True
-        self._wake()
+        self._news.wake()
         if is_mine:
             await self._store.release(self._claim.hold, self._index_of(started))
 
@@ -196,6 +201,7 @@ class Carrier:
             batch_id=self.batch_id,
             pending=pending,
             ledger=self._ledger,
+            sharing=self._terms.sharing,
         )
 
     def _attempts(self, operation: Operation) -> int:
@@ -227,22 +233,16 @@ class Carrier:
         Tell the store what has come up, at once where that is little, and keep the lease alive.
         """
         while not self._is_over:
-            if await self._tell():
-                await self._wait_for_news()
-            else:
+            if not await self._tell():
                 await anyio.sleep(_RETRY)
+            elif not self._is_over:
+                await self._news.wait(self._terms.beat)
+                if self._told >= _FAST:
+                    await self._news.gather(self._is_more_to_come)
 
-    async def _wait_for_news(self) -> None:
-        if self._is_over:
-            return
-        with anyio.move_on_after(self._terms.beat):
-            await self._news.wait()
-        self._news = anyio.Event()
-        if self._ledger.open and self._told >= _FAST:
-            await anyio.sleep(_GATHER)
-
-    def _wake(self) -> None:
-        self._news.set()
+    def _is_more_to_come(self) -> bool:
+        is_running = self._ledger.open + self._pending.started > len(self._others)
+        return is_running or bool(self._pending)
 
     async def _tell(self, trial: int | None = None) -> bool:
         """
@@ -278,8 +278,8 @@ class Carrier:
             self._is_over = True
             await self._current.abort()
             return False
-        self._fence = self._current.pace.fence = asked_at + self._terms.grace
-        self._execution.pace.fence = self._fence
+        self._fence = asked_at + self._terms.grace
+        self._current.pace.fence = self._execution.pace.fence = self._fence
         if ends:
             self._is_over = True
         elif standing == "cancelled":

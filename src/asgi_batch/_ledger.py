@@ -98,7 +98,7 @@ class Ledger:
         `record` several.
         """
         encode, entered, arrivals = self._encode, self.results, self.arrivals
-        size, reason = self.size, None
+        size, reason, known = self.size, None, len(arrivals)
         for given in results:
             result, index = given, given.operation.index
             if entered[index]:
@@ -116,7 +116,8 @@ class Ledger:
         self.size = size
         if self._max_bytes - self.size < _MARGIN:
             self.group = 1
-        self._on_arrival()
+        if len(arrivals) > known:
+            self._on_arrival()
         return reason
 
     def take(self) -> list[Entry]:

@@ -68,7 +68,6 @@ class Subrequest:
     __slots__ = (
         "_body",
         "_bounds",
-        "_drops_body",
         "_ended",
         "_headers",
         "_is_read",

@@ -9,6 +9,7 @@ from typing import Final
 
 from asgi_batch._engine import Engine
 from asgi_batch._ledger import Encode
+from asgi_batch._worker import Sharing
 from asgi_batch.ports import Store
 
 # Parts of a lease: it is renewed after a third, and nothing starts after two thirds without.
@@ -25,11 +26,13 @@ class Terms:
         store: Where they are kept.
         engine: What they are run with.
         encode: Writes a result.
+        sharing: What batches of one process share among them.
     """
 
     store: Store
     engine: Engine
     encode: Encode
+    sharing: Sharing
 
     @property
     def lease(self) -> float:

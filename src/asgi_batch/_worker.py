@@ -16,29 +16,57 @@ from anyio.lowlevel import checkpoint
 from asgi_batch._subrequest import COMPLETE, Subrequest
 from asgi_batch._task_guard import TaskGuard, guard_task
 
-# Seconds that workers run on without giving way to other tasks, when no operation ever waits.
+# Seconds that the workers of a batch run on without giving way to other tasks, when no operation
+# ever waits; then the same for all batches of the background together, which nobody waits for.
 _TIME_SLICE: Final = 0.002
+_BACKGROUND_SLICE: Final = 0.0005
+
+
+class Sharing:
+    """
+    Batches of the background share one slice of time, so that requests have not to wait for each.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @property
+    def slice(self) -> float:
+        """
+        Seconds for one of them.
+        """
+        return _BACKGROUND_SLICE / max(self.count, 1)
 
 
 class Pace:
     """
     When the workers of one batch give way to other tasks.
 
+    Args:
+        sharing: Whom the batch shares its slice of time with, if anybody.
+
     Attributes:
         due: When they have to do so next.
         fence: When they may not start another operation, unless it is put off before.
     """
 
-    __slots__ = ("due", "fence")
+    __slots__ = ("_sharing", "due", "fence")
 
-    def __init__(self) -> None:
+    def __init__(self, sharing: Sharing | None = None) -> None:
+        self._sharing = sharing
         self.due = self.fence = math.inf
 
     def start(self) -> None:
         """
         Let a time slice begin.
         """
-        self.due = min(monotonic() + _TIME_SLICE, self.fence)
+        length = _TIME_SLICE if self._sharing is None else self._sharing.slice
+        self.due = min(monotonic() + length, self.fence)
 
     async def breathe(self) -> bool:
         """

@@ -17,7 +17,11 @@ AsgiBatchError
 │   ├── UnsupportedContentEncoding    415 unsupported_content_encoding
 │   ├── InvalidBatch                  422 invalid_batch, with the list of problems
 │   ├── InvalidParameter              400 invalid_parameter
+│   ├── IdempotencyKeyReused          422 idempotency_key_reused
 │   ├── BatchNotFound                 404 batch_not_found
+│   ├── BatchNotFinished              409 batch_not_finished
+│   ├── NothingToRetry                409 nothing_to_retry
+│   ├── OperationsErased              410 operations_erased
 │   ├── Overloaded                    503 overloaded
 │   ├── BackgroundUnavailable         503 background_unavailable
 │   ├── StoreUnavailable              503 store_unavailable
@@ -32,8 +36,9 @@ that operation's result and touches nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from asgi_batch._problem import Problem
 
 
 class AsgiBatchError(Exception):
@@ -53,34 +58,6 @@ class OperationAborted(AsgiBatchError, OSError):
     It is an `OSError`, because that is what the ASGI specification (2.4) lets an
     app expect from ``send()`` after a disconnect.
     """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """
-    One reason why a batch is refused.
-
-    Args:
-        code: Stable name of the reason.
-        detail: A sentence that says what to change.
-        pointer: JSON pointer (RFC 6901) to the member at fault.
-        index: Index of the operation; None where the batch itself is at fault.
-        id: The operation's id, where it has a usable one.
-    """
-
-    code: str
-    detail: str
-    pointer: str
-    index: int | None = None
-    id: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """
-        The wire form; members that are None are left out.
-        """
-        names = ("index", "id", "pointer", "code", "detail")
-        members = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in members.items() if value is not None}
 
 
 class BatchRefused(AsgiBatchError):
@@ -268,6 +245,28 @@ class BatchNotFound(BatchRefused):
     code = "batch_not_found"
 
 
+class BatchNotFinished(BatchRefused):
+    """Raised when a batch is to be tried again that still runs."""
+
+    status = 409
+    code = "batch_not_finished"
+    retry_after = 1
+
+
+class NothingToRetry(BatchRefused):
+    """Raised when a batch is to be tried again of which every operation has succeeded."""
+
+    status = 409
+    code = "nothing_to_retry"
+
+
+class OperationsErased(BatchRefused):
+    """Raised when a batch is to be tried again later than ``Limits.retry_ttl`` after its end."""
+
+    status = 410
+    code = "operations_erased"
+
+
 class WrongProcess(BatchRefused):
     """Raised when a batch lives in the memory of another process."""
 
@@ -280,3 +279,10 @@ class InvalidParameter(BatchRefused):
     """Raised when a header or a query parameter of a batch request cannot be read."""
 
     code = "invalid_parameter"
+
+
+class IdempotencyKeyReused(BatchRefused):
+    """Raised when an ``Idempotency-Key`` comes with another body or from another caller."""
+
+    status = 422
+    code = "idempotency_key_reused"

@@ -15,10 +15,12 @@ from typing import Final, Protocol
 import anyio
 from anyio.lowlevel import RunVar
 
-from asgi_batch.errors import ConfigurationError
+from asgi_batch.errors import ConfigurationError, Overloaded
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
+
+_MAY_BE_ZERO: Final = frozenset({"retry_ttl"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,9 @@ class Limits:
         drain_timeout: Seconds that running operations of background batches get when the process
             stops. Process managers commonly kill after 30.
         result_ttl: Seconds for which the results of a background batch are kept after its end.
+        retry_ttl: Seconds for which the operations are kept after the end of a batch of which some
+            have not succeeded, so that these can be tried again; 0 erases them at once.
+        max_event_streams: Clients that follow the events of batches at a time in this process.
 
     Raises:
         ConfigurationError: A number is not positive, or two do not fit together.
@@ -100,6 +105,8 @@ class Limits:
     cancel_interval: float = 1.0
     drain_timeout: float = 20.0
     result_ttl: float = 86_400.0
+    retry_ttl: float = 3600.0
+    max_event_streams: int = 100
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -113,6 +120,8 @@ def _check_number(name: str, value: object, *, whole: bool) -> None:
     if not isinstance(value, kinds) or isinstance(value, bool):
         kind = "a whole number" if whole else "a number of seconds"
         raise ConfigurationError(f"Limits({name}={value!r}): write {kind} above 0.")
+    if value == 0 and name in _MAY_BE_ZERO:
+        return
     if not (value > 0 and (whole or _fits_a_clock(value))):
         raise ConfigurationError(f"Limits({name}={value!r}): write a finite number above 0.")
 
@@ -171,13 +180,14 @@ class Gate:
     batch waits for operations, never for batches.
     """
 
-    __slots__ = ("_holders", "_limiters", "_total", "abandoned", "running", "waiting")
+    __slots__ = ("_holders", "_limiters", "_streams", "_total", "abandoned", "running", "waiting")
 
     def __init__(self, total: int) -> None:
         # A limiter belongs to one event loop; tests run one app on several.
         self._limiters: RunVar[anyio.CapacityLimiter] = RunVar("asgi_batch_limiter")
         self._total = total
         self._holders: set[HoldsBytes] = set()
+        self._streams = 0
         self.running = 0
         self.waiting = 0
         self.abandoned = 0
@@ -199,6 +209,22 @@ class Gate:
             yield
         finally:
             self._holders.discard(holder)
+
+    @contextmanager
+    def streaming(self, most: int) -> Iterator[None]:
+        """
+        Count an answer that goes on for as long as the context lasts, but not beyond *most*.
+
+        Raises:
+            Overloaded: There are as many.
+        """
+        if self._streams >= most:
+            raise Overloaded("Too many clients follow events; ask for the status instead.")
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     async def acquire(self, borrower: object) -> None:
         """

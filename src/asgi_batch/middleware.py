@@ -26,10 +26,12 @@ from asgi_batch._ledger import Encode
 from asgi_batch._lifespan import Lifespan
 from asgi_batch._subrequest import AnswerBounds
 from asgi_batch._terms import Terms
+from asgi_batch._worker import Sharing
 from asgi_batch.dialects import native
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Gate, GateStatistics, Limits
 from asgi_batch.ports import Store
+from asgi_batch.progress import Progress
 from asgi_batch.stores import open_store
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
 
@@ -97,7 +99,7 @@ class BatchMiddleware:
         self._gate = Gate(limits.total_concurrency)
         engine = _engine(app, limits, self._gate)
         encode = _encoder(RESULT_HEADERS | _checked_names("expose_headers", expose_headers))
-        terms = Terms(store=_checked_store(store), engine=engine, encode=encode)
+        terms = Terms(store=_checked_store(store), engine=engine, encode=encode, sharing=Sharing())
         self._background = Background(terms, limits)
         self._settings = Settings(
             engine=engine,
@@ -129,19 +131,33 @@ class BatchMiddleware:
         await self.app(scope, receive, send)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, scope: Scope | None = None) -> AsyncIterator[None]:
         """
         Carry out batches that outlive their request for as long as the context lasts.
 
         Only for apps whose lifespan no server runs, such as one that is mounted in another: enter
         it in the lifespan of the outer app.
 
+        Args:
+            scope: What operations find in theirs, as a server's lifespan would have put it there:
+                ``"state"``, and ``"app"`` or ``"litestar_app"`` where the app relies on them.
+
         Raises:
             ConfigurationError: The store cannot be used.
         """
         async with self._background.opened():
-            self._background.start({})
+            self._background.start(scope or {})
             yield
+
+    @property
+    def progress(self) -> Progress:
+        """
+        How far batches are, for code of the app.
+
+        Raises:
+            BackgroundUnavailable: The app's lifespan has not started.
+        """
+        return Progress.of(self._background.store)
 
     def statistics(self) -> GateStatistics:
         """

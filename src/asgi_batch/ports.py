@@ -13,6 +13,7 @@ from asgi_batch._core.records import (
     NewBatch,
     Outcome,
     Page,
+    Remains,
     Saving,
     Snapshot,
 )
@@ -28,7 +29,8 @@ class Store(Protocol):
 
     Each method is one atomic step: it happens as a whole or not at all, also where the caller is
     cancelled, the reply is lost and the call repeated, or several processes call at once. Time is
-    the store's own. Batches and their results are kept for *result_ttl* seconds after their end.
+    the store's own. Batches and their results are kept for *result_ttl* seconds after their end,
+    and their operations for *retry_ttl* seconds where some of them have not succeeded.
 
     All methods may raise `StoreUnavailable`; then it is not known whether the step was taken.
     """
@@ -40,7 +42,7 @@ class Store(Protocol):
         """
         ...
 
-    async def open(self, result_ttl: float) -> None:
+    async def open(self, result_ttl: float, retry_ttl: float = 0.0) -> None:
         """
         Get ready, in the event loop in which the other methods are called.
 
@@ -77,6 +79,7 @@ class Store(Protocol):
             limit: Unfinished batches that the store may hold.
 
         Raises:
+            Overloaded: There are as many.
             StoreFull: There is no room.
         """
         ...
@@ -95,7 +98,8 @@ class Store(Protocol):
         """
         Write down what has come up, and hold the batch for longer.
 
-        A batch that *ends* is given back; all that is needed to carry it out is erased.
+        A batch that *ends* is given back. Of what it took to carry it out, only the operations
+        may be kept.
         """
         ...
 
@@ -121,6 +125,12 @@ class Store(Protocol):
     async def fail(self, hold: Hold, error: str) -> None:
         """
         End a batch that cannot be carried out.
+        """
+        ...
+
+    async def remains(self, batch_id: str) -> Remains | None:
+        """
+        What is kept of the request of a finished batch; None where nothing is.
         """
         ...
 

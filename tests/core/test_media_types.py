@@ -4,7 +4,7 @@ Content types: which bodies a result can show as JSON or as text.
 
 import pytest
 
-from asgi_batch._core.media_types import ENDLESS, JSON, OTHER, PLAIN_JSON, TEXT, kind_of
+from asgi_batch._core.media_types import ENDLESS, JSON, OTHER, PLAIN_JSON, TEXT, is_endless, kind_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,22 @@ def test_kinds_of_content(content_type, kind):
     The media type decides, in any case and with any parameters; text must be UTF-8.
     """
     assert kind_of(content_type) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        (b"content-type", b"text/event-stream", True),
+        (b"Content-Type", b"multipart/x-mixed-replace; boundary=b", True),
+        (b"content-type", b"text/plain", False),
+        (b"content-type", b"application/json", False),
+        (b"content-type", b"application/x-unknown", False),
+        (b"accept", b"text/event-stream", False),
+        (b"x-type", b"text/event-stream", False),
+    ],
+)
+def test_streams_without_an_end(name, value, expected):
+    """
+    Only what the app says of its own content counts.
+    """
+    assert is_endless(name, value) is expected

@@ -2,6 +2,8 @@
 The models are plain data that nobody changes, since operations of one batch share some of it.
 """
 
+import gc
+
 import msgspec
 import pytest
 
@@ -49,6 +51,11 @@ def test_defaults():
 
     assert Batch([OPERATION]).stop_on_error is False
     assert (result.body, result.failure, result.error_id) == (b"", None, None)
+    assert not gc.is_tracked(result)
+    assert (CurrentOperation("b", "0", 0, 1).attempt, CurrentOperation("b", "0", 0, 1).atomic) == (
+        1,
+        False,
+    )
     assert msgspec.structs.asdict(Summary(4, 1, 2, 1)) == {
         "total": 4,
         "succeeded": 1,

@@ -8,6 +8,7 @@ import tracemalloc
 
 import pytest
 
+from asgi_batch._problem import Problem
 from asgi_batch.errors import (
     AsgiBatchError,
     BatchRefused,
@@ -18,7 +19,6 @@ from asgi_batch.errors import (
     JSONTooDeep,
     MethodNotAllowed,
     OperationAborted,
-    Problem,
 )
 from pure import RULES, refusal_of, with_rules
 

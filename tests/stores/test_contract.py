@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from asgi_batch._core.records import Entry, Hold
-from asgi_batch.errors import StoreFull
+from asgi_batch._core.records import Entry, Hold, Remains
+from asgi_batch.errors import Overloaded
 from store_support import (
     LEASE,
     SHORT,
@@ -21,6 +21,7 @@ from store_support import (
 )
 
 UNKNOWN = "a" * 32
+TTL = 60.0
 
 
 async def test_new_batch_is_kept_as_it_was_given(store):
@@ -88,7 +89,7 @@ async def test_limit_counts_unfinished_batches(store):
     """
     claim = await claimed(store)
     await created(store)
-    with pytest.raises(StoreFull):
+    with pytest.raises(Overloaded):
         await store.create(a_batch(store), limit=2)
     await store.save(claim.hold, saving(range(10), ends=True))
 
@@ -369,6 +370,7 @@ async def test_unknown_batch_is_nowhere(store, batch_id):
     assert await store.cancel(batch_id) is None
     assert await store.snapshot(batch_id) is None
     assert await store.results(batch_id, after=-1, limit=10, outcome=None) is None
+    assert await store.remains(batch_id) is None
 
 
 async def test_results_end_at_the_first_gap(store):
@@ -457,3 +459,134 @@ async def test_results_may_be_kept_for_ever(store):
     await store.save(claim.hold, saving(range(10), ends=True))
 
     assert (await store.snapshot(claim.hold.batch_id)).status == "completed"
+
+
+@pytest.mark.parametrize("outcome", ["failed", "skipped"])
+@pytest.mark.parametrize("stops_on_error", [True, False])
+async def test_operations_are_kept_where_some_have_not_succeeded(store, outcome, stops_on_error):
+    """
+    One is enough; they come back as they were given, and are there again for whoever asks next.
+    """
+    await store.open(TTL, TTL)
+    claim = await claimed(store, stops_on_error=stops_on_error)
+    await store.save(claim.hold, saving(range(9)))
+    await store.save(claim.hold, saving([9], outcome, ends=True))
+    expected = Remains([b"first \x00", b"second \xff"], stops_on_error)
+
+    assert await store.remains(claim.hold.batch_id) == expected
+    assert await store.remains(claim.hold.batch_id) == expected
+
+
+async def test_operations_of_a_cancelled_batch_are_kept(store):
+    """
+    Those that were skipped have not succeeded.
+    """
+    await store.open(TTL, TTL)
+    claim = await claimed(store)
+    await store.cancel(claim.hold.batch_id)
+    await store.save(claim.hold, saving(range(10), "skipped", ends=True))
+
+    assert await store.remains(claim.hold.batch_id) is not None
+
+
+async def test_nothing_remains_of_an_unfinished_batch(store):
+    """
+    Its operations belong to its holder, also those that have failed.
+    """
+    await store.open(TTL, TTL)
+    claim = await claimed(store)
+    new = await store.remains(claim.hold.batch_id)
+    await store.save(claim.hold, saving([0], "failed"))
+    held = await store.remains(claim.hold.batch_id)
+    await store.cancel(claim.hold.batch_id)
+    cancelled = await store.remains(claim.hold.batch_id)
+
+    assert (new, held, cancelled) == (None, None, None)
+
+
+async def test_nothing_remains_where_all_have_succeeded(store):
+    """
+    There is nothing to be tried again.
+    """
+    await store.open(TTL, TTL)
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10), ends=True))
+
+    assert await store.remains(claim.hold.batch_id) is None
+
+
+async def test_nothing_remains_of_a_batch_that_could_not_be_carried_out(store):
+    """
+    Its operations cannot be read, so that keeping them helps nobody.
+    """
+    await store.open(TTL, TTL)
+    claim = await claimed(store)
+    await store.save(claim.hold, saving([0], "failed"))
+    await store.fail(claim.hold, "record_corrupt")
+
+    assert await store.remains(claim.hold.batch_id) is None
+
+
+@pytest.mark.parametrize("ttls", [(TTL,), (TTL, 0.0)])
+async def test_nothing_remains_where_nothing_is_to_be_kept(store, ttls):
+    """
+    Whoever does not ask for it has nothing kept.
+    """
+    await store.open(*ttls)
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10), "failed", ends=True))
+
+    assert await store.remains(claim.hold.batch_id) is None
+
+
+@pytest.mark.parametrize("ttls", [(TTL, SHORT), (SHORT, TTL)])
+async def test_operations_are_forgotten_in_time(store, ttls):
+    """
+    After the time that they are kept, but with the results at the latest.
+    """
+    await store.open(*ttls)
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10), "failed", ends=True))
+
+    async def is_gone():
+        return await store.remains(claim.hold.batch_id) is None
+
+    await eventually(is_gone)
+
+    assert (await store.snapshot(claim.hold.batch_id) is None) == (ttls[0] == SHORT)
+
+
+@pytest.mark.parametrize("retry_ttl", [0.0, TTL])
+@pytest.mark.parametrize("end", ["succeeded", "failed", "skipped", "error"])
+async def test_t42_nothing_is_kept_of_the_caller(request, kind, store, retry_ttl, end):
+    """
+    T42: credentials go with the end of the work, whatever that was, and whatever else is kept.
+    """
+    await store.open(TTL, retry_ttl)
+    claim = await claimed(store, caller=b"canary")
+    before = all_that_is_kept(request, kind, store)
+    if end == "error":
+        await store.fail(claim.hold, end)
+    else:
+        await store.save(claim.hold, saving(range(10), end, ends=True))
+    after = all_that_is_kept(request, kind, store)
+
+    assert "canary" in before
+    assert claim.hold.batch_id in after
+    assert "canary" not in after
+
+
+def all_that_is_kept(request, kind, store):
+    """
+    What a store holds, as one text.
+    """
+    if kind.startswith("memory"):
+        return repr(vars(store))
+    client = request.getfixturevalue("server").client
+    read = {"hash": client.hgetall, "string": client.get}
+    found = {
+        key: read[kind_of_value](key)
+        for key in client.scan_iter()
+        if (kind_of_value := client.type(key).decode()) in read
+    }
+    return repr(found)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asgi_batch._core.records import Entry, Hold, NewBatch, Saving
-from asgi_batch.errors import StoreFull
+from asgi_batch.errors import Overloaded
 from asgi_batch.stores.memory import MemoryStore
 from asgi_batch.stores.redis import RedisStore
 from store_support import LEASE, timeless
@@ -53,7 +53,7 @@ class Stores(RuleBasedStateMachine):
         self.now = 1_000_000.0
         self.memory = MemoryStore(clock=lambda: self.now)
         self.redis = RedisStore(self.proc.url)
-        self.both("open", 1000)
+        self.both("open", 1000, 1000)
         self.ids = ["x" * 32]
         self.holds = [Hold("x" * 32, 1)]
 
@@ -72,7 +72,7 @@ class Stores(RuleBasedStateMachine):
     def run(self, store, verb, *args, **options):
         try:
             return self.runner.run(getattr(store, verb)(*args, **options))
-        except StoreFull:
+        except Overloaded:
             return "full"
 
     def pick(self, choices, number):
@@ -83,8 +83,9 @@ class Stores(RuleBasedStateMachine):
         batch = NewBatch(
             batch_id=self.redis.new_id(name),
             total=TOTAL,
-            chunks=[b"chunk"],
+            chunks=[b"chunk", b"other"],
             caller=b"caller",
+            stops_on_error=name == "a",
             idempotency_key=name,
             fingerprint=fingerprint,
         )
@@ -144,6 +145,7 @@ class Stores(RuleBasedStateMachine):
     def snapshots_are_equal(self):
         for batch_id in set(getattr(self, "ids", ())):
             self.both("snapshot", batch_id)
+            self.both("remains", batch_id)
 
 
 def test_redis_does_as_memory_does(server):

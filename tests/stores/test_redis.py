@@ -13,7 +13,7 @@ import redis
 import trio
 
 from asgi_batch._core.records import Hold
-from asgi_batch.errors import ConfigurationError, StoreFull, StoreUnavailable
+from asgi_batch.errors import ConfigurationError, Overloaded, StoreFull, StoreUnavailable
 from asgi_batch.stores import open_store
 from asgi_batch.stores._redis_link import _check_server
 from asgi_batch.stores.memory import MemoryStore
@@ -131,6 +131,7 @@ async def every_verb(store, hold):
         await store.release(hold, 0),
         await store.fail(hold, "error"),
         await store.save(hold, saving([1], ends=True)),
+        await store.remains(hold.batch_id),
     ]
 
 
@@ -422,7 +423,7 @@ async def test_nothing_comes_back_after_a_flush(store, server):
     server.client.flushall()
     answers = await every_verb(store, claim.hold)
 
-    assert answers == [None, None, None, None, "lost", None, None, None, "lost"]
+    assert answers == [None, None, None, None, "lost", None, None, None, "lost", None]
     assert server.client.dbsize() == 0
 
 
@@ -464,7 +465,7 @@ async def test_unknown_version_is_left_alone(store, server):
         with pytest.raises(StoreUnavailable, match="Another version"):
             await store.create(batch, limit=10)
 
-    assert answers == [None, None, None, None, "lost", None, None, None, "lost"]
+    assert answers == [None, None, None, None, "lost", None, None, None, "lost", None]
     assert server.client.hgetall(record) == before
 
 
@@ -489,6 +490,34 @@ async def test_end_erases_what_is_needed_no_longer(store, server):
     left = list(server.client.scan_iter())
     assert len(left) == 6
     assert all(server.client.pttl(key) <= TTL * 1000 for key in left)
+
+
+@pytest.mark.parametrize(("retry_ttl", "expected"), [(10, 10), (600, TTL)])
+async def test_operations_live_on_where_some_have_not_succeeded(store, server, retry_ttl, expected):
+    """
+    For as long as they may be tried again, but not for longer than there are results.
+    """
+    await store.open(TTL, retry_ttl)
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10), "failed", ends=True))
+    left = server.client.pttl(key_of(store, claim.hold.batch_id, "ops"))
+
+    assert expected - 10 < left / 1000 <= expected
+    assert server.client.hget(key_of(store, claim.hold.batch_id, "rec"), "caller") is None
+
+
+async def test_operations_of_an_unknown_version_are_left_alone(store, server):
+    """
+    F52: nobody tries again what he may not understand.
+    """
+    await store.open(TTL, TTL)
+    claim = await claimed(store)
+    await store.save(claim.hold, saving(range(10), "failed", ends=True))
+    before = await store.remains(claim.hold.batch_id)
+    server.client.hset(key_of(store, claim.hold.batch_id, "rec"), "schema", "99")
+
+    assert before is not None
+    assert await store.remains(claim.hold.batch_id) is None
 
 
 async def test_batch_lives_on_while_something_happens(store, server):
@@ -543,7 +572,7 @@ async def test_limit_counts_other_shards_only_where_need_be(store):
     last = await store.create(a_batch(store), limit=17)
 
     assert last.is_new
-    with pytest.raises(StoreFull):
+    with pytest.raises(Overloaded):
         await store.create(a_batch(store, batch_id=store.new_id("same shard")), limit=17)
 
 

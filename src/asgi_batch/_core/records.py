@@ -191,6 +191,19 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
     lease: float
 
 
+class Remains(msgspec.Struct, frozen=True):
+    """
+    What is kept of the request of a finished batch.
+
+    Args:
+        chunks: Its operations.
+        stops_on_error: Whether nothing starts after the first failure.
+    """
+
+    chunks: Sequence[bytes]
+    stops_on_error: bool
+
+
 class Page(msgspec.Struct, frozen=True):
     """
     Some results of a batch, in the order of its operations and without a gap.

@@ -10,15 +10,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import anyio
 import orjson
+from anyio.lowlevel import checkpoint
 
 from asgi_batch._background import Background
+from asgi_batch._core.records import Entry
 from asgi_batch._core.rules import Rules
 from asgi_batch._core.scope import MARKER
 from asgi_batch._engine import Engine
 from asgi_batch._ledger import Encode
 from asgi_batch._request_body import BodyReader
-from asgi_batch.errors import BatchRefused, MethodNotAllowed, NestedBatch, RequestTimeout
+from asgi_batch.errors import (
+    BatchRefused,
+    MethodNotAllowed,
+    NestedBatch,
+    Overloaded,
+    RequestTimeout,
+)
 from asgi_batch.types import Receive, Scope, Send
 
 _CHUNK: Final = 64 * 1024
@@ -74,6 +83,7 @@ class Endpoint(ABC):
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._result_bytes = 0
         self._body = BodyReader(scope, receive, self._engine.limits, self._engine.gate)
 
     async def __call__(self) -> None:
@@ -82,7 +92,7 @@ class Endpoint(ABC):
         """
         method = self._scope["method"]
         try:
-            with self._engine.gate.counting(self._body):
+            with self._engine.gate.counting(self):
                 if MARKER in self._scope:
                     raise NestedBatch("An operation cannot be a batch itself.")
                 if method == "OPTIONS":
@@ -93,6 +103,24 @@ class Endpoint(ABC):
                     raise MethodNotAllowed(f"Use {' or '.join(self.methods)} here.")
         except BatchRefused as refusal:
             await self._refuse(refusal)
+
+    @property
+    def size(self) -> int:
+        """
+        Bytes that the request has in memory: its body, and results that are being sent.
+        """
+        return self._body.size + self._result_bytes
+
+    def _hold(self, entries: Iterable[Entry]) -> None:
+        """
+        Count results that a store has handed out, and will be sent.
+
+        Raises:
+            Overloaded: The process holds too much already.
+        """
+        self._result_bytes += sum(len(entry.result) for entry in entries)
+        if self._engine.gate.held_bytes > self._engine.limits.max_held_bytes:
+            raise Overloaded("This process holds as many bytes for batches as it may.")
 
     @abstractmethod
     async def _answer(self) -> None: ...
@@ -121,6 +149,14 @@ class Endpoint(ABC):
             headers.append((b"connection", b"close"))
         await self._respond(refusal.status, headers, [orjson.dumps(refusal.as_dict())])
 
+    async def _cancel_on_disconnect(self, waiting: anyio.CancelScope) -> None:
+        """
+        Let the client's going end *waiting*; the body must have been read.
+        """
+        while (await self._receive())["type"] != "http.disconnect":
+            await checkpoint()
+        waiting.cancel()
+
     async def _respond(
         self, status: int, headers: Iterable[tuple[bytes, bytes]], parts: list[bytes]
     ) -> None:
@@ -128,15 +164,14 @@ class Endpoint(ABC):
         if parts and not self._body.is_pending:
             # Some servers close the connection as soon as the promised length is sent.
             sized = [(b"content-length", b"%d" % sum(map(len, parts)))]
-        start = {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [*headers, *sized, *_COMMON_HEADERS],
-        }
         # A server raises OSError where the client has gone; it knows and needs no second word.
         with suppress(OSError):
-            await self._send(start)
+            await self._start(status, [*headers, *sized])
             await self._send_body(_chunks(parts))
+
+    async def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        named = [*headers, *_COMMON_HEADERS]
+        await self._send({"type": "http.response.start", "status": status, "headers": named})
 
     async def _send_body(self, chunks: Iterator[bytes]) -> None:
         last = next(chunks, b"")

@@ -9,69 +9,23 @@ from collections.abc import Sequence
 from typing import Final, cast
 from urllib.parse import parse_qsl
 
-from asgi_batch._core.records import Entry, Outcome, Snapshot
-from asgi_batch._core.scope import route_path
-from asgi_batch._endpoints.endpoint import JSON, Endpoint
+from asgi_batch._core.records import Entry, Outcome, Page, Snapshot
+from asgi_batch._endpoints.batch_endpoint import BatchEndpoint
+from asgi_batch._endpoints.endpoint import JSON
 from asgi_batch.dialects import native_later
-from asgi_batch.errors import BatchNotFound, BatchRefused, InvalidParameter, WrongProcess
+from asgi_batch.errors import InvalidParameter
 
-#: What follows the path of the batch endpoint: an id, and which face of it is meant.
-FACE: Final = re.compile(r"/([^/]+)(|/status|/results)").fullmatch
-
-# What else is said to be an id never reaches a store (RELIABILITY T36, T50).
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{22,64}").fullmatch
-
-_NOT_FOUND: Final = "There is no such batch, or it has expired."
 _NDJSON: Final = (b"content-type", b"application/x-ndjson")
 _OUTCOMES: Final = ("succeeded", "failed", "skipped")
 _PAGE: Final = 100
 _MOST: Final = 1000
 
-
-class _BatchEndpoint(Endpoint):
-    """
-    One face of one batch.
-    """
-
-    @property
-    def _batch_id(self) -> str:
-        path = route_path(self._scope).removeprefix(self._settings.rules.batch_path)
-        name = path[1:].partition("/")[0]
-        if _ID(name) is None:
-            raise BatchNotFound(_NOT_FOUND)
-        return name
-
-    async def _snapshot(self) -> Snapshot:
-        batch_id = self._batch_id
-        snapshot = await self._settings.background.store.snapshot(batch_id)
-        if snapshot is None:
-            raise self._unknown()
-        return snapshot
-
-    def _unknown(self) -> BatchRefused:
-        if self._settings.background.store.is_elsewhere(self._batch_id):
-            return WrongProcess("The batch is in the memory of another process of this server.")
-        return BatchNotFound(_NOT_FOUND)
-
-    def _header(self, name: bytes) -> bytes:
-        return b",".join(value for key, value in self._scope["headers"] if key.lower() == name)
-
-    async def _tell(self, snapshot: Snapshot) -> None:
-        tag = f'"{snapshot.version}"'.encode()
-        headers = [(b"etag", tag)]
-        if not snapshot.is_finished:
-            headers.append((b"retry-after", b"1"))
-        known = [
-            each.strip().removeprefix(b"W/") for each in self._header(b"if-none-match").split(b",")
-        ]
-        if self._scope["method"] == "GET" and tag in known:
-            await self._respond(304, headers, [])
-            return
-        body = native_later.encode_snapshot(snapshot, self._base)
-        await self._respond(200, [JSON, *headers], [body])
+# Operations that are looked at together, and bytes of results from which on a page is full.
+_STEP: Final = 100
+_PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
-class StatusEndpoint(_BatchEndpoint):
+class StatusEndpoint(BatchEndpoint):
     """
     ``GET /batch/{id}/status``.
     """
@@ -82,7 +36,7 @@ class StatusEndpoint(_BatchEndpoint):
         await self._tell(await self._snapshot())
 
 
-class CancelEndpoint(_BatchEndpoint):
+class CancelEndpoint(BatchEndpoint):
     """
     ``DELETE /batch/{id}``.
     """
@@ -96,7 +50,7 @@ class CancelEndpoint(_BatchEndpoint):
         await self._tell(snapshot)
 
 
-class ResultsEndpoint(_BatchEndpoint):
+class ResultsEndpoint(BatchEndpoint):
     """
     ``GET /batch/{id}/results``.
     """
@@ -112,23 +66,36 @@ class ResultsEndpoint(_BatchEndpoint):
             raise InvalidParameter(f"status must be one of {', '.join(_OUTCOMES)}.")
         # The snapshot comes first, so that a finished one means that the page misses nothing.
         snapshot = await self._snapshot()
-        page = await self._settings.background.store.results(
-            self._batch_id, after=after, limit=limit, outcome=cast("Outcome | None", outcome)
-        )
-        if page is None:
-            raise self._unknown()
-        is_last = snapshot.is_finished and page.after + 1 - after < limit
-        is_last = is_last or page.after + 1 >= snapshot.total
+        page = await self._page(after, limit, cast("Outcome | None", outcome))
+        is_gap = page.after - after < limit and self._result_bytes < _PAGE_BYTES
+        is_last = page.after + 1 >= snapshot.total or (snapshot.is_finished and is_gap)
         query = f"after={page.after}&limit={limit}" + (f"&status={outcome}" if outcome else "")
         following = None if is_last else f"{self._base}/{self._batch_id}/results?{query}"
         await self._send_page(snapshot, page.entries, following)
+
+    async def _page(self, after: int, limit: int, outcome: Outcome | None) -> Page:
+        """
+        Up to *limit* results, or so many as make a page large enough.
+        """
+        store, entries = self._settings.background.store, list[Entry]()
+        while limit > 0 and self._result_bytes < _PAGE_BYTES:
+            step = min(limit, _STEP)
+            page = await store.results(self._batch_id, after=after, limit=step, outcome=outcome)
+            if page is None:
+                raise self._unknown()
+            self._hold(page.entries)
+            entries += page.entries
+            limit = limit - step if page.after - after == step else 0
+            after = page.after
+        return Page(entries, after)
 
     async def _send_page(
         self, snapshot: Snapshot, entries: Sequence[Entry], following: str | None
     ) -> None:
         headers = [] if following is None else [(b"link", f'<{following}>; rel="next"'.encode())]
         if b"application/x-ndjson" in self._header(b"accept"):
-            lines = [b"%b\n" % entry.result for entry in entries]
+            # Apps may write JSON on several lines; between its tokens a space is as good.
+            lines = [b"%b\n" % b" ".join(entry.result.splitlines()) for entry in entries]
             await self._respond(200, [_NDJSON, *headers], lines)
         else:
             parts = native_later.encode_page(snapshot, entries, following)

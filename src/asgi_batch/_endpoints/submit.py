@@ -12,18 +12,19 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from asgi_batch._core.models import Batch
-from asgi_batch._core.preferences import prefers_later
+from asgi_batch._core.preferences import Preferences, preferences_of
 from asgi_batch._core.scope import ScopeTemplate
-from asgi_batch._endpoints.endpoint import JSON, Endpoint, Settings
+from asgi_batch._endpoints.accepting import AcceptingEndpoint
+from asgi_batch._endpoints.endpoint import JSON, Settings
 from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._pending import Pending
-from asgi_batch.dialects import native, native_later
+from asgi_batch.dialects import native
 from asgi_batch.errors import Overloaded
 from asgi_batch.types import Receive, Scope, Send
 
 
-class SubmitEndpoint(Endpoint):
+class SubmitEndpoint(AcceptingEndpoint):
     """
     ``POST /batch``.
     """
@@ -43,25 +44,25 @@ class SubmitEndpoint(Endpoint):
         if document is None:
             return
         batch = native.decode(document, self._settings.rules)
-        is_preferred = prefers_later(self._scope["headers"])
-        if is_preferred or len(batch.operations) > self._engine.limits.sync_operations:
-            await self._accept(batch, is_preferred=is_preferred)
+        preferences = preferences_of(self._scope["headers"])
+        idempotency = self._idempotency(document)
+        is_large = len(batch.operations) > self._engine.limits.sync_operations
+        if self._is_kept(preferences, is_large=is_large, has_key=idempotency is not None):
+            wait = self._patience(preferences, is_large=is_large)
+            await self._accept(batch, preferences, wait=wait, idempotency=idempotency)
         else:
             await self._run(batch)
 
-    async def _accept(self, batch: Batch, *, is_preferred: bool) -> None:
-        background = self._settings.background
-        created = await background.submit(batch, self._scope)
-        durability = background.store.durability
-        body = native_later.encode_accepted(created.snapshot, self._base, durability)
-        headers = [
-            JSON,
-            (b"location", f"{self._base}/{created.snapshot.batch_id}/status".encode()),
-            (b"retry-after", b"1"),
-        ]
-        if is_preferred:
-            headers.append((b"preference-applied", b"respond-async"))
-        await self._respond(202, headers, [body])
+    def _is_kept(self, preferences: Preferences, *, is_large: bool, has_key: bool) -> bool:
+        # Where nothing runs in the background, "wait" is a wish that a small batch does without.
+        is_handed_over = preferences.wait is not None and self._settings.background.is_on
+        return is_large or has_key or preferences.later or is_handed_over
+
+    def _patience(self, preferences: Preferences, *, is_large: bool) -> float | None:
+        longest = self._engine.limits.batch_timeout
+        if preferences.wait is not None:
+            return min(preferences.wait, longest)
+        return None if is_large or preferences.later else longest
 
     async def _run(self, batch: Batch) -> None:
         limits = self._engine.limits

@@ -14,9 +14,10 @@ from asgi_batch._core.headers import check_headers, encode_headers
 from asgi_batch._core.models import NO_HEADERS, NO_NAMES, HeaderPairs, Operation
 from asgi_batch._core.paths import Target, TargetError, parse_target
 from asgi_batch._core.rules import Rules
+from asgi_batch._problem import Problem
 from asgi_batch.dialects._native_wire import WireOperation
 from asgi_batch.dialects._strict_json import depth
-from asgi_batch.errors import InvalidJSON, JSONTooDeep, Problem
+from asgi_batch.errors import InvalidJSON, JSONTooDeep
 
 #: A JSON pointer from the operation down, a code and a sentence.
 Fault: TypeAlias = tuple[str, str, str]

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from asgi_batch._core.rules import Rules
+from asgi_batch._problem import Problem
 from asgi_batch.dialects._native_checks import Fault, OperationChecks
 from asgi_batch.dialects._native_wire import WireOperation
 from asgi_batch.dialects._strict_json import has_hidden_members, syntax_error
@@ -24,7 +25,6 @@ from asgi_batch.errors import (
     DuplicateKey,
     InvalidBatch,
     JSONTooDeep,
-    Problem,
     TooManyOperations,
 )
 

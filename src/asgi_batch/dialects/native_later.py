@@ -4,7 +4,7 @@ How the native contract writes of batches that outlive their request; it knows n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -55,26 +55,29 @@ def encode_snapshot(snapshot: Snapshot, base: str) -> bytes:
         "finishedAt": None if snapshot.finished_at is None else _time(snapshot.finished_at),
         **_urls(snapshot, base),
     }
+    if snapshot.parent is not None:
+        document["parent"] = snapshot.parent
     if snapshot.error is not None:
         document["error"] = {"code": snapshot.error}
     return _encode(document)
 
 
-def encode_page(snapshot: Snapshot, entries: Iterable[Entry], next_url: str | None) -> list[bytes]:
+def encode_page(snapshot: Snapshot, entries: Sequence[Entry], next_url: str | None) -> list[bytes]:
     """
     The parts of a page of results, in order.
     """
-    results = b",".join(entry.result for entry in entries)
-    head = b'{"batchId":%b,"status":%b,"results":[' % (
+    parts = [b","] * (2 * len(entries) or 1)
+    parts[1::2] = [entry.result for entry in entries]
+    parts[0] = b'{"batchId":%b,"status":%b,"results":[' % (
         _encode(snapshot.batch_id),
         _encode(snapshot.status),
     )
-    return [head, results, b'],"next":%b}' % _encode(next_url)]
+    return [*parts, b'],"next":%b}' % _encode(next_url)]
 
 
 def _urls(snapshot: Snapshot, base: str) -> dict[str, str]:
     own = f"{base}/{snapshot.batch_id}"
-    return {"statusUrl": f"{own}/status", "resultsUrl": f"{own}/results"}
+    return {f"{face}Url": f"{own}/{face}" for face in ("status", "results", "events")}
 
 
 def _time(seconds: float) -> str:

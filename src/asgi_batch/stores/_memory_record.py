@@ -60,6 +60,13 @@ class Record(msgspec.Struct, kw_only=True):
             **self.counts,
         )
 
+    @property
+    def has_bad_ends(self) -> bool:
+        """
+        Whether some operation has not succeeded.
+        """
+        return self.counts["failed"] + self.counts["skipped"] > 0
+
     def touch(self, now: float) -> None:
         """
         Note that something has changed.

@@ -46,6 +46,13 @@ def packed(chunks: Sequence[bytes]) -> bytes:
     return msgspec.msgpack.encode(list(chunks))
 
 
+def unpacked(value: bytes) -> list[bytes]:
+    """
+    The chunks that were `packed`.
+    """
+    return msgspec.msgpack.decode(value, type=list[bytes])
+
+
 def fields_of(entries: Sequence[Entry]) -> list[int | bytes]:
     """
     Results as index, value, index, value: one byte says how the operation ended.
@@ -99,7 +106,7 @@ def claim_of(batch_id: str, answer: Sequence[Any]) -> Claim:
     return Claim(
         hold=Hold(batch_id, epoch),
         snapshot=snapshot,
-        chunks=msgspec.msgpack.decode(operations, type=list[bytes]),
+        chunks=unpacked(operations),
         caller=caller,
         stops_on_error=stops_on_error == b"1",
         is_cancelled=snapshot.status == "cancelled",

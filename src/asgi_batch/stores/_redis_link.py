@@ -5,6 +5,7 @@ The connection to Redis: a pool, bounds in time, and Redis' errors as ours; it k
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -12,11 +13,17 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+)
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
@@ -31,6 +38,7 @@ from redis.exceptions import (
 )
 
 from asgi_batch.errors import ConfigurationError, StoreFull, StoreUnavailable
+from asgi_batch.stores._redis_address import Address, address_of, taken_for_sentinels
 from asgi_batch.stores._redis_scripts import Script
 
 T = TypeVar("T")
@@ -50,8 +58,18 @@ _REFUSED: Final = (
     AuthorizationError,
     NoPermissionError,
 )
-_PASSING: Final = (BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
+_PASSING: Final = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
 _PASSING_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
+
+#: What uvloop says of a connection that was found dead, where others raise an OSError.
+_DEAD: Final = "the handler is closed"
+
+_UNANSWERED: Final = "The store does not answer; try again later."
+_UNKNOWN: Final = "No Sentinel knows a server of the name in the store's URL that is up."
+
+#: Pools that a forked process has inherited. They are kept from being closed, as that would reach
+#: into the event loop of the process that they belong to.
+_INHERITED: Final[list[ConnectionPool]] = []
 
 
 @contextmanager
@@ -69,7 +87,8 @@ def mapped_errors(*, is_opening: bool = False) -> Iterator[None]:
     except (RedisError, TimeoutError) as error:
         if is_opening and (reason := _wrong_setting(error)):
             raise ConfigurationError(reason) from error
-        raise StoreUnavailable("The store does not answer; try again later.") from error
+        is_unknown = is_opening and isinstance(error, MasterNotFoundError)
+        raise StoreUnavailable(_UNKNOWN if is_unknown else _UNANSWERED) from error
 
 
 def _wrong_setting(error: Exception) -> str | None:
@@ -77,6 +96,8 @@ def _wrong_setting(error: Exception) -> str | None:
         return f"Redis lets this user do too little: {error}. Allow INFO, scripts and the keys."
     if isinstance(error, _REFUSED):
         return f"Redis refuses the user or password of the store's URL: {error}."
+    if isinstance(error, ResponseError) and not _is_passing(error):
+        return f"Redis refuses what the store asks of it: {error}"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
@@ -90,7 +111,7 @@ def check_url(url: str) -> None:
     Refuse a *url* that names no server.
     """
     try:
-        parse_url(url)
+        parse_url(address_of(url).url)
     except ValueError as error:
         # Without the URL, which may have a password in it.
         raise ConfigurationError(f'store: {error} Write "redis://host:6379/0".') from error
@@ -109,19 +130,9 @@ class Link:
     """
 
     def __init__(self, url: str, max_connections: int) -> None:
-        settings: dict[str, Any] = {
-            **parse_url(url),
-            "socket_timeout": 2,
-            "socket_connect_timeout": 1,
-            "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
-            "health_check_interval": 15,
-            "protocol": 2,
-            "decode_responses": False,
-            "max_connections": max_connections,
-        }
-        self._pool = ConnectionPool(**settings)
-        self._client = Redis(connection_pool=self._pool)
-        self._slots = anyio.Semaphore(max_connections)
+        self._address = address_of(url)
+        self._max_connections = max_connections
+        self._connect()
 
     async def check(self, probe: Script, keys: Sequence[str], *, is_eviction_allowed: bool) -> None:
         """
@@ -135,19 +146,28 @@ class Link:
         Raises:
             ConfigurationError: It cannot.
         """
+
+        async def look() -> None:
+            server = await self._client.info("server")
+            memory = await self._client.info("memory")
+            _check_server(server, memory, is_eviction_allowed=is_eviction_allowed)
+            if server.get("redis_mode") == "cluster":
+                await self._check_cluster()
+            await self._evaluate(probe, keys, ())
+
         with mapped_errors(is_opening=True):
             async with self._bound():
-                server = await self._client.info("server")
-                memory = await self._client.info("memory")
-                _check_server(server, memory, is_eviction_allowed=is_eviction_allowed)
-                await self._evaluate(probe, keys, ())
+                await self._insist(look)
 
     async def aclose(self) -> None:
         """
         Close all connections.
         """
+        self._leave_parent()
         with anyio.CancelScope(shield=True), mapped_errors():
             await self._pool.aclose()
+            if isinstance(self._pool, SentinelConnectionPool):
+                await self._pool.sentinel_manager.aclose()
 
     async def run(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:
         """
@@ -165,8 +185,32 @@ class Link:
             async with self._bound():
                 return await self._insist(lambda: self._send(commands))
 
+    def _connect(self) -> None:
+        self._process = os.getpid()
+        self._pool = _pool_of(self._address, self._max_connections)
+        self._client = Redis(connection_pool=self._pool)
+        self._slots = anyio.Semaphore(self._max_connections)
+
+    def _leave_parent(self) -> None:
+        """
+        Use no connection of the process that this one was forked from.
+        """
+        if self._process != os.getpid():
+            _INHERITED.append(self._pool)
+            self._connect()
+
+    async def _check_cluster(self) -> None:
+        execute: Any = self._client.execute_command
+        cluster: dict[str, str] = await execute("CLUSTER INFO")
+        if int(cluster["cluster_size"]) > 1:
+            raise ConfigurationError(
+                "Redis is one of several nodes of a cluster, and the store needs all slots in one. "
+                "Give it a server of its own, with Sentinels where another is to step in."
+            )
+
     @asynccontextmanager
     async def _bound(self) -> AsyncIterator[None]:
+        self._leave_parent()
         deadline = anyio.current_time() + BOUND
         with anyio.fail_after(WAIT):
             await self._slots.acquire()
@@ -182,7 +226,7 @@ class Link:
         while True:
             try:
                 return await ask()
-            except (BusyLoadingError, ResponseError) as error:
+            except (BusyLoadingError, ResponseError, RuntimeError) as error:
                 if not _is_passing(error):
                     raise
                 # What is behind the address may be another server by now.
@@ -205,7 +249,34 @@ class Link:
         return answers
 
 
+def _pool_of(address: Address, max_connections: int) -> ConnectionPool:
+    settings: dict[str, Any] = {
+        **parse_url(address.url),
+        "socket_timeout": 2,
+        "socket_connect_timeout": 1,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+        "health_check_interval": 15,
+        "protocol": 2,
+        "decode_responses": False,
+        "max_connections": max_connections,
+    }
+    return _sentinel_pool(address, settings) if address.sentinels else ConnectionPool(**settings)
+
+
+def _sentinel_pool(address: Address, settings: dict[str, Any]) -> ConnectionPool:
+    # redis-py's types are missing here.
+    make_sentinel: Any = Sentinel
+    make_pool: Any = SentinelConnectionPool
+    is_tls = settings.pop("connection_class", None) is SSLConnection
+    asking = {**taken_for_sentinels(settings), "ssl": is_tls, "retry": Retry(NoBackoff(), 0)}
+    sentinel = make_sentinel(address.sentinels, sentinel_kwargs=asking)
+    pool: ConnectionPool = make_pool(address.service, sentinel, ssl=is_tls, **settings)
+    return pool
+
+
 def _is_passing(error: Exception) -> bool:
+    if isinstance(error, RuntimeError):
+        return _DEAD in str(error)
     return isinstance(error, _PASSING) or str(error).startswith(_PASSING_CODES)
 
 

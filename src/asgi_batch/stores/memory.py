@@ -24,11 +24,12 @@ from asgi_batch._core.records import (
     NewBatch,
     Outcome,
     Page,
+    Remains,
     Saving,
     Snapshot,
     Status,
 )
-from asgi_batch.errors import StoreFull
+from asgi_batch.errors import Overloaded, StoreFull
 from asgi_batch.ports import Standing
 from asgi_batch.stores._memory_record import Record, claim_of, page_of, request_size
 
@@ -70,8 +71,10 @@ class MemoryStore:
         self._records: dict[str, Record] = {}
         self._unfinished: dict[str, Record] = {}
         self._finished: deque[Record] = deque()
+        self._retryable: deque[Record] = deque()
         self._names: dict[str, str] = {}
         self._result_ttl = math.inf
+        self._retry_ttl = 0.0
 
     @property
     def durability(self) -> Literal["process", "store"]:
@@ -92,7 +95,7 @@ class MemoryStore:
         """
         return has_siblings() and not batch_id.startswith(self._tag)
 
-    async def open(self, result_ttl: float) -> None:
+    async def open(self, result_ttl: float, retry_ttl: float = 0.0) -> None:
         """
         Take note of how long results are kept.
         """
@@ -102,13 +105,16 @@ class MemoryStore:
                 " status and results are found only by chance. Use store='redis://…'."
             )
         self._result_ttl = result_ttl
+        self._retry_ttl = min(retry_ttl, result_ttl)
 
     async def aclose(self) -> None:
         """
         Forget everything.
         """
-        for each in (self._records, self._unfinished, self._finished, self._names):
+        for each in (self._records, self._unfinished, self._names):
             each.clear()
+        for line in (self._finished, self._retryable):
+            line.clear()
         self._size = 0
 
     async def create(self, batch: NewBatch, *, limit: int) -> Created:
@@ -122,7 +128,7 @@ class MemoryStore:
             is_same = known.batch.fingerprint == batch.fingerprint
             return Created(known.snapshot(), is_new=False, is_same=is_same)
         if len(self._unfinished) >= limit:
-            raise StoreFull("As many batches are unfinished as may be; try again later.")
+            raise Overloaded("As many batches are unfinished as may be; try again later.")
         if self._size >= self._max_bytes:
             raise StoreFull("The batches that are kept take all the memory they may; try later.")
         record = Record(batch=batch, created_at=now, updated_at=now)
@@ -202,6 +208,16 @@ class MemoryStore:
             record.touch(self._clock())
             self._end(record, "failed")
 
+    async def remains(self, batch_id: str) -> Remains | None:
+        """
+        What is kept of the request of a finished batch; None where nothing is.
+        """
+        self._now()
+        record = self._records.get(batch_id)
+        if record is None or record.finished_at is None or not record.batch.chunks:
+            return None
+        return Remains(record.batch.chunks, record.batch.stops_on_error)
+
     async def snapshot(self, batch_id: str) -> Snapshot | None:
         """
         How far a batch is; None where there is no such batch.
@@ -222,6 +238,8 @@ class MemoryStore:
 
     def _now(self) -> float:
         now = self._clock()
+        while self._retryable and self._retryable[0].updated_at + self._retry_ttl <= now:
+            self._forget_request(self._retryable.popleft())
         while self._finished and self._finished[0].updated_at + self._result_ttl <= now:
             record = self._finished.popleft()
             batch = record.batch
@@ -234,6 +252,10 @@ class MemoryStore:
         record.size += size
         self._size += size
 
+    def _forget_request(self, record: Record) -> None:
+        self._grow(record, -request_size(record.batch))
+        record.batch = msgspec.structs.replace(record.batch, chunks=())
+
     def _held(self, hold: Hold) -> Record | None:
         record = self._unfinished.get(hold.batch_id)
         return record if record is not None and record.epoch == hold.epoch else None
@@ -241,8 +263,11 @@ class MemoryStore:
     def _end(self, record: Record, status: Status) -> None:
         record.status = status
         record.finished_at = record.updated_at
-        self._grow(record, -request_size(record.batch))
-        # What was needed to carry the batch out is needed no longer.
-        record.batch = msgspec.structs.replace(record.batch, chunks=(), caller=b"")
+        self._grow(record, -len(record.batch.caller))
+        record.batch = msgspec.structs.replace(record.batch, caller=b"")
+        if status != "failed" and record.has_bad_ends and self._retry_ttl > 0:
+            self._retryable.append(record)
+        else:
+            self._forget_request(record)
         del self._unfinished[record.batch.batch_id]
         self._finished.append(record)

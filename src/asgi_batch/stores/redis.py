@@ -18,30 +18,32 @@ from asgi_batch._core.records import (
     NewBatch,
     Outcome,
     Page,
+    Remains,
     Saving,
     Snapshot,
 )
-from asgi_batch.errors import ConfigurationError, StoreFull, StoreUnavailable
+from asgi_batch.errors import ConfigurationError, Overloaded, StoreUnavailable
 from asgi_batch.ports import Standing
 from asgi_batch.stores import _redis_scripts as scripts
 from asgi_batch.stores._redis_codec import (
-    SNAPSHOT,
     claim_of,
-    due_of,
     fields_of,
-    is_ours,
     milliseconds,
     packed,
-    page_of,
     snapshot_of,
 )
 from asgi_batch.stores._redis_link import Link, check_url
+from asgi_batch.stores._redis_queries import (
+    count_others,
+    due,
+    read_remains,
+    read_results,
+    read_snapshot,
+)
 from asgi_batch.stores._shards import SHARDS, Keys, batch_id_for, is_batch_id, shard_of
 
 #: Seconds after which an unfinished batch is forgotten when nothing has happened to it.
 MAX_AGE: Final = 7 * 24 * 3600
-#: Candidates of one shard that a claim looks at.
-WINDOW: Final = 16
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
@@ -53,7 +55,8 @@ class RedisStore:
     Needs Redis 7.0 or later, asyncio, and ``maxmemory-policy noeviction``.
 
     Args:
-        url: ``"redis://…"``, ``"rediss://…"`` or ``"unix://…"``.
+        url: ``"redis://…"``, ``"rediss://…"`` or ``"unix://…"``; where Sentinels know the server,
+            ``"redis+sentinel://host:26379,host2/mymaster/0?sentinel_password=…"``.
         prefix: Of all keys.
         allow_unsafe_eviction: Whether to start where Redis may throw batches away.
         max_connections: Calls at a time; more wait for their turn.
@@ -79,6 +82,7 @@ class RedisStore:
         self._max_connections = max_connections
         self._opened: Link | None = None
         self._result_ttl = milliseconds(math.inf)
+        self._retry_ttl = 0
 
     @property
     def durability(self) -> Literal["process", "store"]:
@@ -87,7 +91,7 @@ class RedisStore:
         """
         return "store"
 
-    async def open(self, result_ttl: float) -> None:
+    async def open(self, result_ttl: float, retry_ttl: float = 0.0) -> None:
         """
         Connect, and see whether the server can keep what a store promises.
         """
@@ -100,6 +104,7 @@ class RedisStore:
             ) from None
         await self.aclose()
         self._result_ttl = milliseconds(result_ttl)
+        self._retry_ttl = min(milliseconds(retry_ttl), self._result_ttl) if retry_ttl else 0
         link = Link(self._url, self._max_connections)
         try:
             await link.check(
@@ -151,9 +156,11 @@ class RedisStore:
             if verdict == b"named":
                 expected = answer[0].decode()
             elif verdict == b"count":
-                room = str(max(limit - await self._count_others(batch.batch_id), 0))
+                room = str(
+                    max(limit - await count_others(self._link, self._keys, batch.batch_id), 0)
+                )
             elif verdict == b"full":
-                raise StoreFull("As many batches are unfinished as may be; try again later.")
+                raise Overloaded("As many batches are unfinished as may be; try again later.")
             else:
                 raise StoreUnavailable("Another version of asgi_batch keeps a batch of this name.")
 
@@ -162,7 +169,7 @@ class RedisStore:
         Take a batch that nobody holds, the one that has waited longest first.
         """
         token = secrets.token_urlsafe(12)
-        for each in await self._due() if batch_id is None else [batch_id]:
+        for each in await due(self._link, self._keys) if batch_id is None else [batch_id]:
             if not is_batch_id(each):
                 continue
             args = (token, each, milliseconds(lease), MAX_AGE * 1000)
@@ -189,6 +196,7 @@ class RedisStore:
             int(saving.ends),
             MAX_AGE * 1000,
             self._result_ttl,
+            self._retry_ttl,
             *fields_of(saving.entries),
         )
         standing: Standing = answer.decode()
@@ -219,14 +227,21 @@ class RedisStore:
             args = (hold.epoch, hold.batch_id, error, self._result_ttl)
             await self._link.run(scripts.FAIL, await self._keys_with_name(hold), *args)
 
+    async def remains(self, batch_id: str) -> Remains | None:
+        """
+        What is kept of the request of a finished batch; None where nothing is.
+        """
+        if not is_batch_id(batch_id):
+            return None
+        return await read_remains(self._link, self._keys, batch_id)
+
     async def snapshot(self, batch_id: str) -> Snapshot | None:
         """
         How far a batch is; None where there is no such batch.
         """
         if not is_batch_id(batch_id):
             return None
-        (values,) = await self._link.read(("HMGET", self._keys.of(batch_id)[0], *SNAPSHOT))
-        return snapshot_of(batch_id, values) if is_ours(values[0]) else None
+        return await read_snapshot(self._link, self._keys, batch_id)
 
     async def results(
         self, batch_id: str, *, after: int, limit: int, outcome: Outcome | None
@@ -236,12 +251,9 @@ class RedisStore:
         """
         if not is_batch_id(batch_id):
             return None
-        record, _, results, *_ = self._keys.of(batch_id)
-        indexes = range(after + 1, after + 1 + max(limit, 1))
-        (schema,), kept = await self._link.read(
-            ("HMGET", record, "schema"), ("HMGET", results, *indexes)
+        return await read_results(
+            self._link, self._keys, batch_id, after=after, limit=limit, outcome=outcome
         )
-        return page_of(kept[:limit], after, outcome) if is_ours(schema) else None
 
     @property
     def _link(self) -> Link:
@@ -286,13 +298,3 @@ class RedisStore:
             digest,
         )
         return answer
-
-    async def _count_others(self, batch_id: str) -> int:
-        queues = self._keys.queues()
-        del queues[shard_of(batch_id)]
-        return sum(await self._link.read(*(("ZCARD", queue) for queue in queues)))
-
-    async def _due(self) -> list[str]:
-        window = [("ZRANGE", q, 0, WINDOW - 1, "WITHSCORES") for q in self._keys.queues()]
-        time, *found = await self._link.read(("TIME",), *window)
-        return due_of(found, time)

@@ -65,11 +65,16 @@ local function keep(record, now, max_age)
     end
 end
 
--- What was needed to carry the batch out is needed no longer.
-local function finish(record, status, batch_id, result_ttl)
+-- What was needed to carry the batch out is needed no longer, but for trying again what has failed.
+local function finish(record, status, batch_id, result_ttl, retry_ttl)
     record.status = status
     record.finished_at = record.updated_at
-    redis.call('UNLINK', OPS, LEASE)
+    redis.call('UNLINK', LEASE)
+    if record.failed + record.skipped > 0 and retry_ttl > 0 then
+        redis.call('PEXPIRE', OPS, retry_ttl)
+    else
+        redis.call('UNLINK', OPS)
+    end
     redis.call('HDEL', REC, 'caller')
     redis.call('ZREM', QUEUE, batch_id)
     for _, key in ipairs({REC, RES, NAME}) do

@@ -14,7 +14,11 @@ if not record or record.finished_at ~= '' then
 end
 local operations = redis.call('GET', OPS)
 if not operations then
-    redis.call('ZREM', QUEUE, batch_id)
+    -- Redis has thrown them away: nobody can carry the batch out any more.
+    record.error = 'record_corrupt'
+    touch(record, now)
+    finish(record, 'failed', batch_id, max_age, 0)
+    write(record)
     return false
 end
 -- The reply to this very call was lost: nobody else has claimed the batch since.

@@ -8,5 +8,5 @@ if not record or record.epoch ~= epoch or record.finished_at ~= '' then
 end
 record.error = error_code
 touch(record, clock())
-finish(record, 'failed', batch_id, result_ttl)
+finish(record, 'failed', batch_id, result_ttl, 0)
 write(record)

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Writes down what has come up, and renews the lease; ends the batch where it is over.
--- ARGV from the tenth on: index, result, index, result, …
-local epoch, token, batch_id, lease, allowed, trial, ends, max_age, result_ttl = unpack(ARGV, 1, 9)
-local ENTRIES = 10
+-- ARGV from the eleventh on: index, result, index, result, …
+local epoch, token, batch_id, lease, allowed, trial, ends = unpack(ARGV, 1, 7)
+local max_age, result_ttl, retry_ttl = unpack(ARGV, 8, 10)
+local ENTRIES = 11
 -- Lua cannot hand over more than some thousands of arguments at once.
 local CHUNK = 1000
 local OUTCOMES = {s = 'succeeded', f = 'failed', k = 'skipped'}
@@ -57,7 +58,8 @@ end
 record.saved_by = token
 record.answer = record.status == 'cancelled' and 'cancelled' or 'held'
 if ends == '1' then
-    finish(record, record.answer == 'held' and 'completed' or 'cancelled', batch_id, result_ttl)
+    local status = record.answer == 'held' and 'completed' or 'cancelled'
+    finish(record, status, batch_id, result_ttl, tonumber(retry_ttl))
 else
     if redis.call('PEXPIRE', LEASE, lease) == 0 then
         redis.call('SET', LEASE, epoch, 'PX', lease)

@@ -1,0 +1,98 @@
+"""
+What the faces have in common that accept a batch: it is kept first, then waited for or not.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing, suppress
+from typing import Final
+
+import anyio
+
+from asgi_batch._core.idempotency import Idempotency, idempotency_of
+from asgi_batch._core.models import Batch, Summary
+from asgi_batch._core.preferences import Preferences
+from asgi_batch._core.records import Snapshot
+from asgi_batch._endpoints.endpoint import JSON, Endpoint
+from asgi_batch.dialects import native, native_later
+from asgi_batch.errors import BatchNotFound, BatchRefused, InvalidParameter
+from asgi_batch.progress import follow
+
+# Seconds between two looks at a batch that is waited for.
+_SHORTEST: Final = 0.01
+_LONGEST: Final = 0.25
+_PAGE: Final = 1000
+
+
+class AcceptingEndpoint(Endpoint):
+    """
+    A face that accepts batches.
+    """
+
+    def _idempotency(self, content: bytes) -> Idempotency | None:
+        try:
+            return idempotency_of(self._scope["headers"], content)
+        except ValueError:
+            raise InvalidParameter(
+                "Idempotency-Key must be one string of 1 to 255 printable ASCII characters."
+            ) from None
+
+    async def _accept(
+        self,
+        batch: Batch,
+        preferences: Preferences,
+        *,
+        wait: float | None,
+        idempotency: Idempotency | None,
+        parent: str | None = None,
+    ) -> None:
+        """
+        Keep *batch*, and answer with its results if they are there within *wait* seconds.
+        """
+        background = self._settings.background
+        # It may be closed by the time that the waiting is over.
+        durability = background.store.durability
+        snapshot = await background.submit(
+            batch, self._scope, idempotency=idempotency, parent=parent
+        )
+        applied = preferences.applied
+        headers = [(b"preference-applied", applied)] if applied else []
+        if wait is not None:
+            # The batch has been accepted, whatever becomes of the waiting.
+            with suppress(BatchRefused):
+                snapshot = await self._wait_for(snapshot, wait)
+                if snapshot.is_finished and snapshot.completed == snapshot.total:
+                    parts = await self._whole_answer(snapshot)
+                    await self._respond(200, [JSON, *headers], parts)
+                    return
+        body = native_later.encode_accepted(snapshot, self._base, durability)
+        location = f"{self._base}/{snapshot.batch_id}/status".encode()
+        headers = [JSON, (b"location", location), (b"retry-after", b"1"), *headers]
+        await self._respond(202, headers, [body])
+
+    async def _wait_for(self, snapshot: Snapshot, seconds: float) -> Snapshot:
+        store = self._settings.background.store
+        changes = follow(store, snapshot.batch_id, shortest=_SHORTEST, longest=_LONGEST)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._cancel_on_disconnect, tasks.cancel_scope)
+            with anyio.move_on_after(seconds), suppress(BatchRefused):
+                async with aclosing(changes):
+                    async for change in changes:
+                        snapshot = change
+            tasks.cancel_scope.cancel()
+        return snapshot
+
+    async def _whole_answer(self, snapshot: Snapshot) -> list[bytes]:
+        store, results = self._settings.background.store, list[bytes]()
+        while len(results) < snapshot.total:
+            page = await store.results(
+                snapshot.batch_id, after=len(results) - 1, limit=_PAGE, outcome=None
+            )
+            if page is None or not page.entries:
+                raise BatchNotFound("Its results have gone.")
+            self._hold(page.entries)
+            results += [entry.result for entry in page.entries]
+        return native.encode_answer(
+            results,
+            Summary(snapshot.total, snapshot.succeeded, snapshot.failed, snapshot.skipped),
+        )

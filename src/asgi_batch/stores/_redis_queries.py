@@ -1,0 +1,74 @@
+"""
+What is asked of Redis without changing anything: each question is one round trip.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asgi_batch._core.records import Outcome, Page, Remains, Snapshot
+from asgi_batch.stores._redis_codec import (
+    SNAPSHOT,
+    due_of,
+    is_ours,
+    page_of,
+    snapshot_of,
+    unpacked,
+)
+from asgi_batch.stores._redis_link import Link
+from asgi_batch.stores._shards import Keys, shard_of
+
+#: Candidates of one shard that a claim looks at.
+WINDOW: Final = 16
+
+
+async def read_snapshot(link: Link, keys: Keys, batch_id: str) -> Snapshot | None:
+    """
+    How far a batch is; None where there is no such batch.
+    """
+    (values,) = await link.read(("HMGET", keys.of(batch_id)[0], *SNAPSHOT))
+    return snapshot_of(batch_id, values) if is_ours(values[0]) else None
+
+
+async def read_results(
+    link: Link, keys: Keys, batch_id: str, *, after: int, limit: int, outcome: Outcome | None
+) -> Page | None:
+    """
+    Results in the order of the operations, up to the first that has none yet.
+    """
+    record, _, results, *_ = keys.of(batch_id)
+    indexes = range(after + 1, after + 1 + max(limit, 1))
+    (schema,), kept = await link.read(("HMGET", record, "schema"), ("HMGET", results, *indexes))
+    return page_of(kept[:limit], after, outcome) if is_ours(schema) else None
+
+
+async def read_remains(link: Link, keys: Keys, batch_id: str) -> Remains | None:
+    """
+    What is kept of the request of a finished batch; None where nothing is.
+    """
+    record, operations, *_ = keys.of(batch_id)
+    fields = ("schema", "finished_at", "stops_on_error")
+    (schema, finished_at, stops_on_error), kept = await link.read(
+        ("HMGET", record, *fields), ("GET", operations)
+    )
+    if kept is None or not is_ours(schema) or not finished_at:
+        return None
+    return Remains(unpacked(kept), stops_on_error == b"1")
+
+
+async def due(link: Link, keys: Keys) -> list[str]:
+    """
+    Batches that may be claimed, the one that has waited longest first.
+    """
+    window = [("ZRANGE", queue, 0, WINDOW - 1, "WITHSCORES") for queue in keys.queues()]
+    time, *found = await link.read(("TIME",), *window)
+    return due_of(found, time)
+
+
+async def count_others(link: Link, keys: Keys, batch_id: str) -> int:
+    """
+    Unfinished batches of all shards but that of *batch_id*.
+    """
+    queues = keys.queues()
+    del queues[shard_of(batch_id)]
+    return sum(await link.read(*(("ZCARD", queue) for queue in queues)))

@@ -1,0 +1,76 @@
+"""
+What tests of the Redis store under faults share: open stores, bounds, and what lies behind them.
+"""
+
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from asgi_batch.errors import StoreUnavailable
+from asgi_batch.stores.redis import RedisStore
+from store_support import LEASE, saving
+
+TTL = 60.0
+# What a caller waits for the store at most.
+BOUND = 2.5
+# The same on a machine that is busy.
+SOON = 2 * BOUND
+UNKNOWN = "a" * 32
+
+
+@asynccontextmanager
+async def opened(url, **settings):
+    """
+    An open store.
+    """
+    store = RedisStore(url, **settings)
+    await store.open(TTL)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def key_of(store, batch_id, kind):
+    """
+    The key of one part of a batch.
+    """
+    names = ("rec", "ops", "res", "lease", "queue")
+    return store._keys.of(batch_id)[names.index(kind)]
+
+
+async def how_long(call):
+    """
+    Seconds until *call* says that the store does not answer.
+    """
+    start = anyio.current_time()
+    with pytest.raises(StoreUnavailable):
+        await call
+    return anyio.current_time() - start
+
+
+async def every_verb(store, hold):
+    """
+    Do all that can be done with a batch, one after the other, and return what came of it.
+    """
+    return [
+        await store.snapshot(hold.batch_id),
+        await store.results(hold.batch_id, after=-1, limit=5, outcome=None),
+        await store.remains(hold.batch_id),
+        await store.claim(LEASE),
+        await store.claim(LEASE, hold.batch_id),
+        await store.save(hold, saving([0])),
+        await store.cancel(hold.batch_id),
+        await store.release(hold, 0),
+        await store.fail(hold, "error"),
+        await store.save(hold, saving([1], ends=True)),
+    ]
+
+
+def assert_pool_is_whole(store):
+    """
+    No connection is in use, and as many calls may be made at a time as ever.
+    """
+    assert not store._link._pool._in_use_connections
+    assert store._link._slots.value == store._max_connections
