@@ -98,6 +98,9 @@ class Store(Protocol):
         """
         Write down what has come up, and hold the batch for longer.
 
+        A batch that *ends* although the store lacks some of its results is lost to its holder, and
+        can be claimed at once: then the store has lost writes.
+
         A batch that *ends* is given back. Of what it took to carry it out, only the operations
         may be kept.
         """

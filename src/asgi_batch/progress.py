@@ -4,7 +4,7 @@ How far a batch is, for code of the app and for other processes: look it up, or 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Final, Self
 
@@ -125,7 +125,7 @@ class Progress:
             raise BatchNotFound(_UNKNOWN)
         return snapshot
 
-    def watch(self, batch_id: str, *, interval: float = 0.5) -> AsyncIterator[Snapshot]:
+    def watch(self, batch_id: str, *, interval: float = 0.5) -> AsyncGenerator[Snapshot, None]:
         """
         How far a batch is now, and each time that it has got further, up to its end.
 

@@ -176,3 +176,37 @@ def test_t47_fingerprint_tells_nothing():
 
     assert len(fingerprint) == 64
     assert set(fingerprint) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    "name", [b"authorization", b"Cookie", b"x-api-key", b"x-tenant", b"x-amzn-oidc-data"]
+)
+def test_t47_what_may_tell_callers_apart_makes_another_request(name):
+    """
+    T47: credentials stand in headers of many names, and any may be one.
+    """
+    first, second = ([(name, value), (b"idempotency-key", b"k")] for value in (b"a", b"b"))
+    swapped = [(b"Idempotency-Key", b"k"), (name.upper(), b"a")]
+
+    assert idempotency_of(first, CONTENT) != idempotency_of(second, CONTENT)
+    assert idempotency_of(first, CONTENT) == idempotency_of(swapped, CONTENT)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Traceparent",
+        b"x-request-id",
+        b"user-agent",
+        b"Accept-Encoding",
+        b"x-forwarded-for",
+        b"host",
+    ],
+)
+def test_what_differs_between_attempts_does_not_count(name):
+    """
+    The same request sent again is the same, whatever traces and proxies add to it.
+    """
+    first, second = ([(name, value), (b"idempotency-key", b"k")] for value in (b"a", b"b"))
+
+    assert idempotency_of(first, CONTENT) == idempotency_of(second, CONTENT)

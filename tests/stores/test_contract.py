@@ -231,6 +231,21 @@ async def test_end_without_results_is_a_change(store):
     assert (await store.snapshot(claim.hold.batch_id)).version > before.version
 
 
+async def test_f46_a_batch_does_not_end_without_all_its_results(store):
+    """
+    F46: where a store has lost some, its holder has lost the batch, and the next one can begin.
+    """
+    claim = await claimed(store)
+    standing = await store.save(claim.hold, saving(range(4), allowed=10, ends=True))
+    again = await store.claim(LEASE)
+    late = await store.save(claim.hold, saving(range(10), ends=True))
+    ended = await store.save(again.hold, saving(range(4, 10), ends=True))
+
+    assert (standing, late, ended) == ("lost", "lost", "held")
+    assert (again.finished, again.allowed) == (frozenset(range(4)), 10)
+    assert (await store.snapshot(claim.hold.batch_id)).status == "completed"
+
+
 async def test_renewing_is_no_change(store):
     """
     The version stays where nothing can be seen of a step.
@@ -440,7 +455,7 @@ async def test_unfinished_batch_is_not_forgotten(store):
     await store.open(SHORT)
     finished, claim = await claimed(store), await claimed(store)
     await store.save(claim.hold, saving([0]))
-    await store.save(finished.hold, saving(ends=True))
+    await store.save(finished.hold, saving(range(10), ends=True))
 
     async def is_gone():
         return await store.snapshot(finished.hold.batch_id) is None

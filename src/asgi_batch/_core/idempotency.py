@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from asgi_batch._core.models import HeaderPair
@@ -19,8 +19,17 @@ _QUOTED: Final = re.compile(rb'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"').fullmatch
 _BARE: Final = re.compile(rb"[!#-\[\]-~]{1,255}").fullmatch
 _UNESCAPED: Final = re.compile(rb'\\(["\\])')
 
-# Whoever sends another of these is another caller.
-_CREDENTIALS: Final = (b"authorization", b"cookie", b"proxy-authorization")
+# What differs from one attempt to the next although the caller is the same. Any other header may
+# tell callers apart: one app's credentials are in ``Authorization``, another's in ``X-Api-Key``.
+_OF_AN_ATTEMPT: Final = re.compile(
+    rb"""accept|accept-.*|baggage|cache-control|cdn-loop|cf-.*|connection|content-.*|date|dnt
+    |elastic-apm-traceparent|expect|forwarded|host|idempotency-key|keep-alive|newrelic|origin|pragma
+    |prefer|priority|referer|request-id|sec-.*|sentry-trace|te|traceparent|tracestate
+    |transfer-encoding|uber-trace-id|user-agent|via|x-amzn-trace-id|x-b3-.*|x-client-ip
+    |x-cloud-trace-context|x-correlation-id|x-datadog-.*|x-envoy-.*|x-forwarded-.*|x-real-ip
+    |x-request-id|x-request-start|x-trace-id""",
+    re.VERBOSE,
+).fullmatch
 
 
 class Idempotency(NamedTuple):
@@ -36,12 +45,12 @@ class Idempotency(NamedTuple):
     fingerprint: str
 
 
-def idempotency_of(headers: Iterable[HeaderPair], content: bytes) -> Idempotency | None:
+def idempotency_of(headers: Sequence[HeaderPair], content: bytes) -> Idempotency | None:
     """
     What the *headers* of a request say; None where it has no key.
 
-    Credentials are part of the fingerprint, so that nobody gets to see the batch of another
-    caller who has thought of the same key.
+    Whatever may tell callers apart is part of the fingerprint, so that nobody gets to see the
+    batch of another caller who has thought of the same key.
 
     Args:
         headers: Of the request.
@@ -50,18 +59,20 @@ def idempotency_of(headers: Iterable[HeaderPair], content: bytes) -> Idempotency
     Raises:
         ValueError: The header cannot be read.
     """
-    values, digest = [], hashlib.sha256()
-    for name, value in headers:
-        lower = name.lower()
-        if lower == _NAME:
-            values.append(value.strip(b" \t"))
-        elif lower in _CREDENTIALS:
-            digest.update(b"%b: %d %b\n" % (lower, len(value), value))
+    values = [value.strip(b" \t") for name, value in headers if name.lower() == _NAME]
     if not values:
         return None
     match = _QUOTED(values[0]) or _BARE(values[0])
     if match is None or len(values) > 1:
         raise ValueError
     key = match[1] if match.re.groups else match[0]
+    return Idempotency(_UNESCAPED.sub(rb"\1", key).decode(), _fingerprint(headers, content))
+
+
+def _fingerprint(headers: Sequence[HeaderPair], content: bytes) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted((name.lower(), value) for name, value in headers):
+        if not _OF_AN_ATTEMPT(name):
+            digest.update(b"%b: %d %b\n" % (name, len(value), value))
     digest.update(content)
-    return Idempotency(_UNESCAPED.sub(rb"\1", key).decode(), digest.hexdigest())
+    return digest.hexdigest()

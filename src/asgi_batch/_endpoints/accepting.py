@@ -15,7 +15,7 @@ from asgi_batch._core.preferences import Preferences
 from asgi_batch._core.records import Snapshot
 from asgi_batch._endpoints.endpoint import JSON, Endpoint
 from asgi_batch.dialects import native, native_later
-from asgi_batch.errors import BatchNotFound, BatchRefused, InvalidParameter
+from asgi_batch.errors import BatchNotFound, BatchRefused, InvalidParameter, Overloaded
 from asgi_batch.progress import follow
 
 # Seconds between two looks at a batch that is waited for.
@@ -28,6 +28,10 @@ class AcceptingEndpoint(Endpoint):
     """
     A face that accepts batches.
     """
+
+    def _check_room(self) -> None:
+        if self._engine.gate.abandoned >= self._engine.limits.max_abandoned:
+            raise Overloaded("Too many operations did not stop when they were late.")
 
     def _idempotency(self, content: bytes) -> Idempotency | None:
         try:
@@ -61,7 +65,7 @@ class AcceptingEndpoint(Endpoint):
             # The batch has been accepted, whatever becomes of the waiting.
             with suppress(BatchRefused):
                 snapshot = await self._wait_for(snapshot, wait)
-                if snapshot.is_finished and snapshot.completed == snapshot.total:
+                if snapshot.is_finished:
                     parts = await self._whole_answer(snapshot)
                     await self._respond(200, [JSON, *headers], parts)
                     return

@@ -23,6 +23,8 @@ _LIFETIME: Final = 15.0
 # Milliseconds after which the client comes back.
 _RETRY: Final = b"retry: 1000\n\n"
 
+_LAST_WORD: Final = 1.0
+
 # Seconds between two looks at the store.
 _SHORTEST: Final = 0.2
 _LONGEST: Final = 1.0
@@ -80,7 +82,9 @@ class EventsEndpoint(BatchEndpoint):
                     async for event in events:
                         await self._send_part(event)
                 tasks.cancel_scope.cancel()
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            # A client that has stopped reading could hold the last word up for ever.
+            with anyio.move_on_after(_LAST_WORD):
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_part(self, event: bytes) -> None:
         await self._send({"type": "http.response.body", "body": event, "more_body": True})

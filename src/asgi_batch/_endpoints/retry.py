@@ -33,6 +33,7 @@ class RetryEndpoint(BatchEndpoint, AcceptingEndpoint):
     methods = ("POST",)
 
     async def _answer(self) -> None:
+        self._check_room()
         content = await self._body.read()
         if content is None:
             return

@@ -20,7 +20,6 @@ from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._pending import Pending
 from asgi_batch.dialects import native
-from asgi_batch.errors import Overloaded
 from asgi_batch.types import Receive, Scope, Send
 
 
@@ -37,8 +36,7 @@ class SubmitEndpoint(AcceptingEndpoint):
         self._cancellation: BaseException | None = None
 
     async def _answer(self) -> None:
-        if self._engine.gate.abandoned >= self._engine.limits.max_abandoned:
-            raise Overloaded("Too many operations did not stop when they were late.")
+        self._check_room()
         self._body.check_declaration()
         document = await self._body.read()
         if document is None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio
@@ -17,28 +16,15 @@ from redis.asyncio import ConnectionPool, Redis, SSLConnection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
-    MasterNotFoundError,
     Sentinel,
     SentinelConnectionPool,
 )
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import BusyLoadingError, NoScriptError, ResponseError
 
-from asgi_batch.errors import ConfigurationError, StoreFull, StoreUnavailable
+from asgi_batch.errors import ConfigurationError
 from asgi_batch.stores._redis_address import Address, address_of, taken_for_sentinels
+from asgi_batch.stores._redis_errors import is_passing, mapped_errors
 from asgi_batch.stores._redis_scripts import Script
 
 T = TypeVar("T")
@@ -53,57 +39,9 @@ PAUSE: Final = 0.1
 #: Redis 7.0 is the first that knows the flags of scripts.
 OLDEST: Final = 7
 
-_REFUSED: Final = (
-    AuthenticationError,
-    AuthorizationError,
-    NoPermissionError,
-)
-_PASSING: Final = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
-_PASSING_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
-
-#: What uvloop says of a connection that was found dead, where others raise an OSError.
-_DEAD: Final = "the handler is closed"
-
-_UNANSWERED: Final = "The store does not answer; try again later."
-_UNKNOWN: Final = "No Sentinel knows a server of the name in the store's URL that is up."
-
 #: Pools that a forked process has inherited. They are kept from being closed, as that would reach
 #: into the event loop of the process that they belong to.
 _INHERITED: Final[list[ConnectionPool]] = []
-
-
-@contextmanager
-def mapped_errors(*, is_opening: bool = False) -> Iterator[None]:
-    """
-    The one place where errors of Redis become ours.
-
-    Args:
-        is_opening: Whether an error may be one of the settings.
-    """
-    try:
-        yield
-    except OutOfMemoryError as error:
-        raise StoreFull("The store is full; try again later.") from error
-    except (RedisError, TimeoutError) as error:
-        if is_opening and (reason := _wrong_setting(error)):
-            raise ConfigurationError(reason) from error
-        is_unknown = is_opening and isinstance(error, MasterNotFoundError)
-        raise StoreUnavailable(_UNKNOWN if is_unknown else _UNANSWERED) from error
-
-
-def _wrong_setting(error: Exception) -> str | None:
-    if isinstance(error, NoPermissionError):
-        return f"Redis lets this user do too little: {error}. Allow INFO, scripts and the keys."
-    if isinstance(error, _REFUSED):
-        return f"Redis refuses the user or password of the store's URL: {error}."
-    if isinstance(error, ResponseError) and not _is_passing(error):
-        return f"Redis refuses what the store asks of it: {error}"
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError):
-            return f"Redis cannot be reached by TLS: {cause}. Check the store's URL."
-        cause = cause.__cause__ or cause.__context__
-    return None
 
 
 def check_url(url: str) -> None:
@@ -185,11 +123,26 @@ class Link:
             async with self._bound():
                 return await self._insist(lambda: self._send(commands))
 
+    async def ask(self, *commands: Sequence[Argument]) -> list[Any]:
+        """
+        `read` for clients, who stand in a line of their own: no holder waits behind them.
+        """
+        deadline = anyio.current_time() + BOUND
+        with mapped_errors():
+            with anyio.fail_after(WAIT):
+                await self._askers.acquire()
+            try:
+                async with self._bound(deadline):
+                    return await self._insist(lambda: self._send(commands))
+            finally:
+                self._askers.release()
+
     def _connect(self) -> None:
         self._process = os.getpid()
         self._pool = _pool_of(self._address, self._max_connections)
         self._client = Redis(connection_pool=self._pool)
         self._slots = anyio.Semaphore(self._max_connections)
+        self._askers = anyio.Semaphore(max(self._max_connections // 2, 1))
 
     def _leave_parent(self) -> None:
         """
@@ -209,9 +162,9 @@ class Link:
             )
 
     @asynccontextmanager
-    async def _bound(self) -> AsyncIterator[None]:
+    async def _bound(self, deadline: float | None = None) -> AsyncIterator[None]:
         self._leave_parent()
-        deadline = anyio.current_time() + BOUND
+        deadline = deadline or anyio.current_time() + BOUND
         with anyio.fail_after(WAIT):
             await self._slots.acquire()
         try:
@@ -227,7 +180,7 @@ class Link:
             try:
                 return await ask()
             except (BusyLoadingError, ResponseError, RuntimeError) as error:
-                if not _is_passing(error):
+                if not is_passing(error):
                     raise
                 # What is behind the address may be another server by now.
                 await self._pool.disconnect(inuse_connections=False)
@@ -272,12 +225,6 @@ def _sentinel_pool(address: Address, settings: dict[str, Any]) -> ConnectionPool
     sentinel = make_sentinel(address.sentinels, sentinel_kwargs=asking)
     pool: ConnectionPool = make_pool(address.service, sentinel, ssl=is_tls, **settings)
     return pool
-
-
-def _is_passing(error: Exception) -> bool:
-    if isinstance(error, RuntimeError):
-        return _DEAD in str(error)
-    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_CODES)
 
 
 def _check_server(

@@ -26,7 +26,7 @@ async def read_snapshot(link: Link, keys: Keys, batch_id: str) -> Snapshot | Non
     """
     How far a batch is; None where there is no such batch.
     """
-    (values,) = await link.read(("HMGET", keys.of(batch_id)[0], *SNAPSHOT))
+    (values,) = await link.ask(("HMGET", keys.of(batch_id)[0], *SNAPSHOT))
     return snapshot_of(batch_id, values) if is_ours(values[0]) else None
 
 
@@ -38,7 +38,7 @@ async def read_results(
     """
     record, _, results, *_ = keys.of(batch_id)
     indexes = range(after + 1, after + 1 + max(limit, 1))
-    (schema,), kept = await link.read(("HMGET", record, "schema"), ("HMGET", results, *indexes))
+    (schema,), kept = await link.ask(("HMGET", record, "schema"), ("HMGET", results, *indexes))
     return page_of(kept[:limit], after, outcome) if is_ours(schema) else None
 
 
@@ -48,7 +48,7 @@ async def read_remains(link: Link, keys: Keys, batch_id: str) -> Remains | None:
     """
     record, operations, *_ = keys.of(batch_id)
     fields = ("schema", "finished_at", "stops_on_error")
-    (schema, finished_at, stops_on_error), kept = await link.read(
+    (schema, finished_at, stops_on_error), kept = await link.ask(
         ("HMGET", record, *fields), ("GET", operations)
     )
     if kept is None or not is_ours(schema) or not finished_at:

@@ -172,6 +172,9 @@ class MemoryStore:
         if saving.entries or saving.ends:
             record.touch(self._clock())
         is_cancelled = record.status == "cancelled"
+        if saving.ends and len(record.entries) < record.batch.total:
+            record.leased_until = -math.inf
+            return "lost"
         if saving.ends:
             self._end(record, "cancelled" if is_cancelled else "completed")
         return "cancelled" if is_cancelled else "held"

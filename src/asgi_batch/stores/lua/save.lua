@@ -57,7 +57,13 @@ if trial ~= '' then
 end
 record.saved_by = token
 record.answer = record.status == 'cancelled' and 'cancelled' or 'held'
-if ends == '1' then
+local is_whole = record.succeeded + record.failed + record.skipped == tonumber(record.total)
+if ends == '1' and not is_whole then
+    -- Redis has lost results since: whoever takes the batch over finds out which.
+    record.answer = 'lost'
+    redis.call('UNLINK', LEASE)
+    redis.call('ZADD', QUEUE, text(now), batch_id)
+elseif ends == '1' then
     local status = record.answer == 'held' and 'completed' or 'cancelled'
     finish(record, status, batch_id, result_ttl, tonumber(retry_ttl))
 else
