@@ -330,6 +330,45 @@ class TestResults:
         assert [json.loads(line)["id"] for line in lines] == ["0", "1"]
         assert 'rel="next"' in answer.headers["link"]
 
+    @pytest.mark.parametrize(("size", "pages"), [(10, 1), (50_000, 2)])
+    async def test_a_page_that_has_become_large_ends_early(self, size, pages):
+        """
+        F20: a client cannot make the process hold all results at once; who follows sees each once.
+        """
+
+        async def large(scope, receive, send):
+            await respond(send, bytes(size).replace(b"\0", b"x"))
+
+        seen, asked = [], 0
+        async with serving(large) as app:
+            accepted = await submitted(app, 150)
+            await finished(app, accepted)
+            url = f"{accepted.json()['resultsUrl']}?limit=1000"
+            while url:
+                page = (await ask(app, url)).json()
+                seen += [result["id"] for result in page["results"]]
+                url, asked = page["next"], asked + 1
+
+        assert seen == [str(number) for number in range(150)]
+        assert asked == pages
+
+    @pytest.mark.parametrize(("held", "status"), [(10_000, 503), (1_000_000, 200)])
+    async def test_f20_pages_count_as_bytes_that_are_held(self, held, status):
+        """
+        F20: what does not fit beside the rest is refused for now, and nothing of it stays.
+        """
+
+        async def large(scope, receive, send):
+            await respond(send, b"x" * 20_000)
+
+        async with serving(large, limits=Limits(max_held_bytes=held)) as app:
+            accepted = await submitted(app, 1)
+            await finished(app, accepted)
+            page = await ask(app, accepted.json()["resultsUrl"])
+
+            assert page.status == status
+            assert app.statistics().held_bytes == 0
+
     async def test_a_result_is_one_line_however_the_app_writes_it(self):
         """
         JSON that an app has written on several lines still means the same.

@@ -40,7 +40,7 @@ _CURE = (
 )
 
 _REUSED = (
-    "This Idempotency-Key has come before, with another body or with other credentials. Take a"
+    "This Idempotency-Key has come before, with another body or from another caller. Take a"
     " new key for what is not the same request."
 )
 
