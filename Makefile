@@ -50,7 +50,7 @@ bench: $(BIN)/.installed-test ## Measure overhead, throughput and memory
 	done
 
 soak: $(BIN)/.installed-test ## Run under load and faults for MINUTES=5, and see that nothing grows
-	@scripts/need.sh redis-server faketime openssl
+	@scripts/need.sh redis-server
 	@$(BIN)/python scripts/soak.py $(MINUTES)
 
 fuzz: $(BIN)/.installed-test ## Look for input that breaks something, for ten minutes or so
@@ -58,7 +58,7 @@ fuzz: $(BIN)/.installed-test ## Look for input that breaks something, for ten mi
 		tests/test_fuzz.py tests/test_openapi.py tests/core tests/dialects
 
 chaos: $(BIN)/.installed-test ## Kill, pause and cut off servers for half an hour; ITERATIONS=500
-	@scripts/need.sh redis-server faketime openssl
+	@scripts/need.sh redis-server
 	@PYTHONPATH=src:tests $(BIN)/python -m chaos.run --iterations $(or $(ITERATIONS),500)
 
 mutants: $(BIN)/.installed-mutants ## Mutation testing (takes hours; not in CI)

@@ -130,7 +130,12 @@ def _cost_rows(costs: Costs) -> list[tuple[str, str]]:
 
 
 def _named(waits: Waits) -> dict[str, list[float]]:
-    return {"none": waits.idle, "computing": waits.computing, "awaiting 5 ms": waits.awaiting}
+    return {
+        "none": waits.idle,
+        "computing": waits.computing,
+        "awaiting 5 ms": waits.awaiting,
+        "and accepted": waits.accepting,
+    }
 
 
 def _wait_rows(waits: Waits) -> list[tuple[str, ...]]:

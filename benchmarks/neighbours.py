@@ -3,9 +3,9 @@ What background batches do to others in the same process: direct requests, and p
 
 The server is one process of uvicorn. All requests come from this one, over sockets that stay open,
 written and read with as little as that takes. Direct requests are ``GET /items/7``, one after the
-other over one connection. Beside them there are four clients for batches: each sends one, looks
-for its end every 20 ms, and sends the next. So what is measured is also what it takes to accept
-batches and to tell of them.
+other over one connection: while four batches run that have been accepted, up to the end of the
+first of them; and, for comparison, beside four clients that send batch after batch and look for
+their ends, so that what it takes to accept them is in it as well.
 """
 
 import socket
@@ -97,6 +97,7 @@ class Waits:
     idle: list[float] = field(default_factory=list)
     computing: list[float] = field(default_factory=list)
     awaiting: list[float] = field(default_factory=list)
+    accepting: list[float] = field(default_factory=list)
 
 
 def part(values: list[float], share: float) -> float:
@@ -113,22 +114,17 @@ def measure_waits(port: int, *, size: int, rounds: int, requests: int) -> Waits:
     waits = Waits()
     for _ in range(rounds):
         waits.idle += _direct_requests(port, requests)
+        waits.computing += _requests_beside(port, submission("", size), requests)
+        waits.awaiting += _requests_beside(port, submission("/waiting", size), requests)
         with batches_running(port, submission("", size)):
-            waits.computing += _direct_requests(port, requests)
-        with batches_running(port, submission("/waiting", size)):
-            waits.awaiting += _direct_requests(port, requests)
+            waits.accepting += _direct_requests(port, requests)
     return waits
 
 
 def _direct_requests(port: int, number: int) -> list[float]:
-    waits = []
     with Connection(port) as connection:
         connection.ask(DIRECT)
-        for _ in range(number):
-            started = perf_counter()
-            connection.ask(DIRECT)
-            waits.append((perf_counter() - started) * 1000)
-    return waits
+        return [_ask_once(connection) for _ in range(number)]
 
 
 @contextmanager
@@ -156,6 +152,29 @@ def batches_running(port: int, batch: bytes) -> Iterator[list[str]]:
         over.set()
         for thread in threads:
             thread.join()
+
+
+def _requests_beside(port: int, batch: bytes, number: int) -> list[float]:
+    """
+    Direct requests while four batches run that have been accepted, and none has come to its end.
+    """
+    waits: list[float] = []
+    with Connection(port) as connection, Connection(port) as other:
+        while len(waits) < number:
+            urls = [orjson.loads(connection.ask(batch))["statusUrl"] for _ in range(BATCHES)]
+            recent: list[float] = []
+            while orjson.loads(connection.ask(request("GET", urls[0])))["finishedAt"] is None:
+                waits += recent
+                recent = [_ask_once(other) for _ in range(10)]
+            for url in urls:
+                _wait_for_end(connection, request("GET", url))
+    return waits[:number]
+
+
+def _ask_once(connection: Connection) -> float:
+    started = perf_counter()
+    connection.ask(DIRECT)
+    return (perf_counter() - started) * 1000
 
 
 def _wait_for_end(connection: Connection, ask: bytes) -> None:

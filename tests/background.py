@@ -166,7 +166,7 @@ async def left_behind(
     new = NewBatch(
         batch_id=store.new_id(),
         total=len(written),
-        chunks=pack_operations(operations(*written, **members)),
+        chunks=list(pack_operations(operations(*written, **members))),
         caller=pack_caller(batch_scope()),
         stops_on_error=stop_on_error,
     )

@@ -3,17 +3,19 @@ The workers of a batch, and what they are handed: counted without running anythi
 """
 
 import math
+import re
 from contextvars import copy_context
-from time import monotonic
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from asgi_batch._core.models import Operation
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._crew import Crew
 from asgi_batch._pending import Pending
 from asgi_batch._subrequest import ABORTED, COMPLETE, STARTED, AnswerBounds
-from asgi_batch._worker import Pace, Sharing, Worker
+from asgi_batch._worker import Pace, Turns, Worker
 from support import batch_scope, http_scope
 
 BOUNDS = AnswerBounds(1, 1, 1)
@@ -305,19 +307,42 @@ class TestPace:
         assert pace.due == 0.0
         assert not await pace.breathe()
 
-    async def test_batches_of_the_background_share_one_slice(self):
+    async def test_batches_of_the_background_take_turns(self):
         """
-        However many there are, others do not wait longer for their turn.
+        While one of them runs, another that has given way does not, and neither waits for ever.
         """
-        sharing = Sharing()
-        alone = sharing.slice
-        sharing.count = 4
-        pace = Pace(sharing)
-        before = monotonic()
-        pace.start()
+        turns, seen = Turns(), []
 
-        assert sharing.slice * 4 == alone
-        assert before + sharing.slice <= pace.due <= monotonic() + sharing.slice
+        async def run(name):
+            pace = Pace(turns)
+            for _ in range(5):
+                await pace.breathe()
+                seen.append(name)
+
+        async def other():
+            for _ in range(5):
+                await checkpoint()
+                seen.append("other")
+
+        async with anyio.create_task_group() as tasks:
+            for name in "abc":
+                tasks.start_soon(run, name)
+            tasks.start_soon(other)
+        rounds = "".join(each for each in seen if each != "other")
+
+        assert sorted(rounds) == sorted("abc" * 5)
+        assert seen.index("other") <= 1
+        assert not re.search("aa|bb|cc", rounds[:-2])
+
+    async def test_a_slice_of_the_background_is_short(self):
+        """
+        Nobody waits there, and requests wait less.
+        """
+        own, background = Pace(), Pace(Turns())
+        background.start()
+        own.start()
+
+        assert background.due < own.due
 
 
 def test_http_scopes_are_no_batches():

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from asgi_batch._carrier import Carrier
 from asgi_batch._core.idempotency import Idempotency
@@ -33,6 +35,8 @@ from asgi_batch.ports import Store
 from asgi_batch.types import Scope
 
 logger = logging.getLogger("asgi_batch")
+
+T = TypeVar("T")
 
 _CURE = (
     "Nothing here can carry a batch out after its request: the server has not started the app's"
@@ -154,7 +158,7 @@ class Background:
         new = NewBatch(
             batch_id=store.new_id(key),
             total=len(batch.operations),
-            chunks=pack_operations(batch.operations),
+            chunks=[each async for each in _in_turns(pack_operations(batch.operations), 1)],
             caller=pack_caller(scope),
             stops_on_error=batch.stop_on_error,
             parent=parent,
@@ -225,7 +229,6 @@ class Background:
                 self._is_scan_due = self._is_scan_due and hint is not None
             elif (carrier := await self._carrier_of(claim)) is not None:
                 self._carriers.add(carrier)
-                self._terms.sharing.count = len(self._carriers)
                 self._tasks.start_soon(self._carry, carrier)
 
     @property
@@ -243,7 +246,7 @@ class Background:
 
     async def _carrier_of(self, claim: Claim) -> Carrier | None:
         try:
-            operations = list(unpack_operations(claim.chunks))
+            operations = [each async for each in _in_turns(unpack_operations(claim.chunks))]
             template = template_of(claim.caller, self._lifespan)
         except msgspec.DecodeError:
             logger.exception("Batch %.8s… cannot be read.", claim.hold.batch_id)
@@ -265,5 +268,15 @@ class Background:
             logger.exception("Batch %.8s… is given up by this process.", carrier.batch_id)
         finally:
             self._carriers.discard(carrier)
-            self._terms.sharing.count = len(self._carriers)
             self._wake.set()
+
+
+async def _in_turns(parts: Iterable[T], often: int = 32) -> AsyncIterator[T]:
+    """
+    Give way to other tasks each time that so many of *parts* have been made: to make them all takes
+    longer than a request.
+    """
+    for number, part in enumerate(parts, 1):
+        yield part
+        if number % often == 0:
+            await checkpoint()

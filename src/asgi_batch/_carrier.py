@@ -201,7 +201,7 @@ class Carrier:
             batch_id=self.batch_id,
             pending=pending,
             ledger=self._ledger,
-            sharing=self._terms.sharing,
+            turns=self._terms.turns,
         )
 
     def _attempts(self, operation: Operation) -> int:

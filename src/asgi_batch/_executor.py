@@ -27,7 +27,7 @@ from asgi_batch._engine import Engine
 from asgi_batch._ledger import Ledger
 from asgi_batch._pending import Pending
 from asgi_batch._subrequest import COMPLETE, Subrequest
-from asgi_batch._worker import Pace, Sharing, Worker
+from asgi_batch._worker import Pace, Turns, Worker
 
 logger = logging.getLogger("asgi_batch")
 
@@ -48,7 +48,7 @@ class Execution:
         batch_id: Names the batch to the app and in logs.
         pending: Its calls.
         ledger: Where results go.
-        sharing: Whom the batch shares its time with, if anybody.
+        turns: Of the batches of the background, if this is one of them.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Execution:
         batch_id: str,
         pending: Pending,
         ledger: Ledger,
-        sharing: Sharing | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._engine = engine
         self._limits = engine.limits
@@ -71,7 +71,7 @@ class Execution:
         self._usual_timeout = usual = engine.limits.operation_timeout
         self._shortest = min((each.timeout or usual for each in batch.operations), default=usual)
         self._batch_deadline = math.inf
-        self.pace = Pace(sharing)
+        self.pace = Pace(turns)
         self._crew = Crew(engine.limits.concurrency)
         self._tasks: TaskGroup | None = None
         self._count = len(batch.operations)

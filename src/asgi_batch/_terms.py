@@ -9,7 +9,7 @@ from typing import Final
 
 from asgi_batch._engine import Engine
 from asgi_batch._ledger import Encode
-from asgi_batch._worker import Sharing
+from asgi_batch._worker import Turns
 from asgi_batch.ports import Store
 
 # Parts of a lease: it is renewed after a third, and nothing starts after two thirds without.
@@ -26,13 +26,13 @@ class Terms:
         store: Where they are kept.
         engine: What they are run with.
         encode: Writes a result.
-        sharing: What batches of one process share among them.
+        turns: Of all batches that are held.
     """
 
     store: Store
     engine: Engine
     encode: Encode
-    sharing: Sharing
+    turns: Turns
 
     @property
     def lease(self) -> float:

@@ -17,30 +17,38 @@ from asgi_batch._subrequest import COMPLETE, Subrequest
 from asgi_batch._task_guard import TaskGuard, guard_task
 
 # Seconds that the workers of a batch run on without giving way to other tasks, when no operation
-# ever waits; then the same for all batches of the background together, which nobody waits for.
+# ever waits; then the same in the background, where nobody waits for the batch; then where it is
+# one of several there.
 _TIME_SLICE: Final = 0.002
 _BACKGROUND_SLICE: Final = 0.0005
+_SHARED_SLICE: Final = 0.0002
 
 
-class Sharing:
+class Turns:
     """
-    Batches of the background share one slice of time, so that requests have not to wait for each.
+    Lets batches of the background run their slices of time one at a time.
+
+    Between two of them everything else gets its turn: a request takes several, and would otherwise
+    have to wait for all batches in each of them.
 
     Attributes:
-        count: How many there are.
+        slice: Seconds for the next one.
     """
 
-    __slots__ = ("count",)
+    __slots__ = ("_lock", "slice")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.slice = _BACKGROUND_SLICE
+        self._lock = anyio.Lock(fast_acquire=True)
 
-    @property
-    def slice(self) -> float:
+    async def take(self) -> None:
         """
-        Seconds for one of them.
+        Give way, at least once, until it is the caller's turn.
         """
-        return _BACKGROUND_SLICE / max(self.count, 1)
+        is_shared = self._lock.locked()
+        async with self._lock:
+            await checkpoint()
+        self.slice = _SHARED_SLICE if is_shared else _BACKGROUND_SLICE
 
 
 class Pace:
@@ -48,31 +56,31 @@ class Pace:
     When the workers of one batch give way to other tasks.
 
     Args:
-        sharing: Whom the batch shares its slice of time with, if anybody.
+        turns: Of the batches of the background, if this is one of them.
 
     Attributes:
         due: When they have to do so next.
         fence: When they may not start another operation, unless it is put off before.
     """
 
-    __slots__ = ("_sharing", "due", "fence")
+    __slots__ = ("_turns", "due", "fence")
 
-    def __init__(self, sharing: Sharing | None = None) -> None:
-        self._sharing = sharing
+    def __init__(self, turns: Turns | None = None) -> None:
+        self._turns = turns
         self.due = self.fence = math.inf
 
     def start(self) -> None:
         """
         Let a time slice begin.
         """
-        length = _TIME_SLICE if self._sharing is None else self._sharing.slice
+        length = _TIME_SLICE if self._turns is None else self._turns.slice
         self.due = min(monotonic() + length, self.fence)
 
     async def breathe(self) -> bool:
         """
         Give way once; true where the fence has not been reached.
         """
-        await checkpoint()
+        await (checkpoint() if self._turns is None else self._turns.take())
         self.start()
         return monotonic() < self.fence
 

@@ -26,7 +26,7 @@ from asgi_batch._ledger import Encode
 from asgi_batch._lifespan import Lifespan
 from asgi_batch._subrequest import AnswerBounds
 from asgi_batch._terms import Terms
-from asgi_batch._worker import Sharing
+from asgi_batch._worker import Turns
 from asgi_batch.dialects import native
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Gate, GateStatistics, Limits
@@ -99,7 +99,7 @@ class BatchMiddleware:
         self._gate = Gate(limits.total_concurrency)
         engine = _engine(app, limits, self._gate)
         encode = _encoder(RESULT_HEADERS | _checked_names("expose_headers", expose_headers))
-        terms = Terms(store=_checked_store(store), engine=engine, encode=encode, sharing=Sharing())
+        terms = Terms(store=_checked_store(store), engine=engine, encode=encode, turns=Turns())
         self._background = Background(terms, limits)
         self._settings = Settings(
             engine=engine,

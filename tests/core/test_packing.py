@@ -88,7 +88,7 @@ def test_operations_are_kept_in_chunks(count, chunks):
     """
     So that no single piece is large, and the order is that of the request.
     """
-    packed = pack_operations([an_operation(index=index) for index in range(count)])
+    packed = list(pack_operations([an_operation(index=index) for index in range(count)]))
 
     assert len(packed) == chunks
     assert [each.index for each in unpack_operations(packed)] == list(range(count))

@@ -53,19 +53,17 @@ _decode_operations: Final = msgspec.msgpack.Decoder(list[_Packed]).decode
 _decode_caller: Final = msgspec.msgpack.Decoder(Caller).decode
 
 
-def pack_operations(operations: Sequence[Operation]) -> list[bytes]:
+def pack_operations(operations: Sequence[Operation]) -> Iterator[bytes]:
     """
-    The *operations* in chunks, in order.
+    The *operations* in chunks, in order; each is made when it is asked for.
     """
-    return [
-        _encode([_packed(operation) for operation in operations[start : start + _CHUNK]])
-        for start in range(0, len(operations), _CHUNK)
-    ]
+    for start in range(0, len(operations), _CHUNK):
+        yield _encode([_packed(operation) for operation in operations[start : start + _CHUNK]])
 
 
 def unpack_operations(chunks: Iterable[bytes]) -> Iterator[Operation]:
     """
-    The operations that were packed.
+    The operations that were packed, each chunk read when its first one is asked for.
 
     Raises:
         msgspec.DecodeError: *chunks* is not what `pack_operations` has made.
