@@ -1,0 +1,111 @@
+"""
+An app that writes down each start and end of an operation in a file, whatever becomes of Redis.
+
+``REDIS`` names the store, ``EFFECTS`` the file, ``LEASE`` and ``DRAIN`` are seconds; ``CRASH`` is a
+step of the store that the process does not survive, such as ``"before claim"``.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import time
+from contextlib import suppress
+from urllib.parse import parse_qs
+
+from asgi_batch import BatchMiddleware, Limits
+from asgi_batch.stores.redis import RedisStore
+from chaos.crashing import CrashingStore
+from chaos.settings import (
+    BEAT,
+    CANCEL_INTERVAL,
+    CONCURRENCY,
+    DRAIN_TIMEOUT,
+    LATE,
+    MAX_CONNECTIONS,
+    SCAN_INTERVAL,
+)
+
+_EFFECTS = os.open(os.environ["EFFECTS"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+_PID = os.getpid()
+
+
+def _note(*words: object) -> None:
+    """
+    One line, whole, whoever else writes.
+    """
+    os.write(_EFFECTS, (" ".join(map(str, words)) + "\n").encode())
+
+
+async def _watch() -> None:
+    """
+    Note when this process has stood still, as one does that is paused or gets no processor.
+    """
+    last = time.monotonic()
+    while True:
+        await asyncio.sleep(BEAT)
+        now = time.monotonic()
+        if now - last > BEAT + LATE:
+            _note("late", _PID, last, now)
+        last = now
+
+
+async def _lifespan(receive, send):
+    await receive()
+    watching = asyncio.create_task(_watch())
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _operate(scope, send):
+    current = scope["asgi_batch"]
+    query = parse_qs(scope["query_string"].decode())
+    seconds, status, tag = float(query["s"][0]), int(query["status"][0]), query["tag"][0]
+    run = {"pid": _PID, "attempt": current.attempt, "nonce": secrets.token_hex(8)}
+    where = (current.batch_id, current.index, scope["method"], current.attempt, run["nonce"], tag)
+    _note("start", _PID, time.monotonic(), *where)
+    try:
+        if seconds:
+            await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        _note("gone", _PID, time.monotonic(), *where)
+        raise
+    _note("end", _PID, time.monotonic(), *where)
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(run).encode()})
+
+
+async def _app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    else:
+        await _operate(scope, send)
+
+
+def _store() -> RedisStore:
+    point = os.environ.get("CRASH", "")
+    kind = CrashingStore if point else RedisStore
+    store = kind(os.environ["REDIS"], max_connections=MAX_CONNECTIONS)
+    if isinstance(store, CrashingStore):
+        store.point = point
+    return store
+
+
+app = BatchMiddleware(
+    _app,
+    store=_store(),
+    limits=Limits(
+        lease=float(os.environ["LEASE"]),
+        scan_interval=SCAN_INTERVAL,
+        cancel_interval=CANCEL_INTERVAL,
+        drain_timeout=float(os.environ.get("DRAIN", DRAIN_TIMEOUT)),
+        concurrency=CONCURRENCY,
+        result_ttl=600.0,
+        retry_ttl=60.0,
+    ),
+)
