@@ -193,3 +193,11 @@ def test_hostile_headers_cost_no_more_than_others(hostile):
 
         assert perf_counter() - start < 4, f"{size} took too long"
         assert preferences == Preferences()
+
+
+@pytest.mark.parametrize("name", [b"accept", b"x-prefer", b"preference", b"cookie"])
+def test_other_headers_say_nothing_of_it(name):
+    """
+    Whatever stands in them.
+    """
+    assert preferences_of([(name, b"respond-async, wait=5")]) == Preferences()

@@ -674,3 +674,13 @@ class TestErrors:
             "1 problem; nothing was executed."
         )
         assert problem.as_dict() == {"index": 0, "pointer": "/x", "code": "c", "detail": "d"}
+
+
+@pytest.mark.parametrize(("length", "told"), [(1, "x"), (128, "x" * 128), (129, "0")])
+def test_problems_name_the_operation_by_its_id_where_that_is_usable(length, told):
+    """
+    The longest id, too; where it is not usable, by its index.
+    """
+    found = problems({**GOOD, "id": "x" * length, "method": "get"})
+
+    assert {each["id"] for each in found} == {told}
