@@ -127,6 +127,7 @@ class Link:
         """
         `read` for clients, who stand in a line of their own: no holder waits behind them.
         """
+        self._leave_parent()
         deadline = anyio.current_time() + BOUND
         with mapped_errors():
             with anyio.fail_after(WAIT):
@@ -142,7 +143,9 @@ class Link:
         self._pool = _pool_of(self._address, self._max_connections)
         self._client = Redis(connection_pool=self._pool)
         self._slots = anyio.Semaphore(self._max_connections)
-        self._askers = anyio.Semaphore(max(self._max_connections // 2, 1))
+        # A quarter of the connections is left to those who hold batches, or claim them.
+        kept = self._max_connections // 4
+        self._askers = anyio.Semaphore(self._max_connections - kept)
 
     def _leave_parent(self) -> None:
         """
