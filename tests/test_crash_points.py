@@ -132,7 +132,7 @@ class Scene:
         for key in self._redis.client.keys("*:rec"):
             batch_id = key.split(":")[3]
             self.finals[batch_id] = [asyncio.run(self._final(worker, batch_id))]
-        self.runs += self._log.read()[0]
+        self.read()
         results = [each for told in self.finals.values() for each in told[0].results]
 
         assert check(self.history, self.runs, self.finals) == []
@@ -140,6 +140,12 @@ class Scene:
             each["error"]["code"] if each.get("source") == "batch" else each["status"]
             for each in results
         ]
+
+    def read(self):
+        """
+        Read what operations have done since the last reading.
+        """
+        self.runs += self._log.read()[0]
 
     def starts(self):
         """
@@ -392,6 +398,34 @@ def test_f4_f38_an_attempt_whose_reply_is_lost_counts_once(scene, redis):
 
     assert ends == [200]
     assert sorted(run.attempt for run in scene.runs) == [1, 2, 3]
+
+
+def test_f37_a_process_that_is_cut_off_starts_nothing_once_its_fence_is_reached(scene, redis):
+    """
+    F37: what had been allowed to start does not, until the store is heard of again.
+    """
+    submission = scene.submission(*["GET"] * 24, seconds=1.5)
+    start, end = asyncio.run(cut_off(scene, redis, submission))
+    scene.read()
+
+    assert [run for run in scene.runs if start + 1 < run.start < end] == []
+    assert len([run for run in scene.runs if start + 1 < (run.end or 0) < end]) >= 4
+
+
+async def cut_off(scene, redis, submission):
+    """
+    Let a process start a batch, and hear nothing from its store for three seconds; when that was.
+    """
+    async with Link(redis.port).running() as link, httpx.AsyncClient() as http:
+        worker = scene.worker("", link.port)
+        with ending(worker):
+            await worker.up_once()
+            await Client(http, [worker.url], Random(0), scene.history).submit(submission)
+            await asyncio.to_thread(scene.started, 4)
+            link.darken()
+            start = time.monotonic()
+            await asyncio.sleep(3)
+            return start, time.monotonic()
 
 
 async def recover_over(scene, redis, marker):

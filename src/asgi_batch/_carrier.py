@@ -34,8 +34,8 @@ logger = logging.getLogger("asgi_batch")
 # Seconds before another try when the store does not answer.
 _RETRY: Final = 0.25
 
-# A batch that had so many results at a time is fast, and more of them are worth waiting for.
-_FAST: Final = 16
+# Seconds within which results follow one another where they are told together.
+_SHORTLY: Final = 0.005
 
 
 class Carrier:
@@ -71,7 +71,7 @@ class Carrier:
             terms.encode,
             self._limits.max_response_bytes,
             total=self._total,
-            on_arrival=self._news.wake,
+            on_arrival=self._news.arrive,
         )
         self._pending = self._calls_of(self._others, may_start=0)
         self._execution = self._execution_of(self._others, self._pending)
@@ -80,7 +80,7 @@ class Carrier:
         self._fence = math.inf
         self._lookahead = Lookahead(self._limits.concurrency)
         self._unsaved: list[Entry] = []
-        self._told = 0
+        self._told_at = -math.inf
         self._telling = anyio.Lock()
         self._is_over = False
         self._is_draining = False
@@ -237,8 +237,8 @@ class Carrier:
                 await anyio.sleep(_RETRY)
             elif not self._is_over:
                 await self._news.wait(self._terms.beat)
-                if self._told >= _FAST:
-                    await self._news.gather(self._is_more_to_come)
+                if monotonic() - self._told_at < _SHORTLY:
+                    await self._news.gather(_SHORTLY, self._is_more_to_come)
 
     def _is_more_to_come(self) -> bool:
         is_running = self._ledger.open + self._pending.started > len(self._others)
@@ -268,7 +268,7 @@ class Carrier:
             except StoreUnavailable as error:
                 logger.warning("Results are kept back, because of the store: %s", error)
                 return False
-            self._told, self._unsaved = len(saving.entries), []
+            self._told_at, self._unsaved = monotonic(), []
             return await self._heed(standing, asked_at, may_start, ends=saving.ends)
 
     async def _heed(

@@ -5,12 +5,8 @@ Tells one task that something has come up in others; it does not say what.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import anyio
-
-# Seconds; little against the time of a client, and much against that of an operation that computes.
-_MOMENT: Final = 0.005
 
 
 class News:
@@ -18,16 +14,24 @@ class News:
     News for one listener; what comes up while it does not listen is heard when it does.
     """
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "_is_more_to_come")
 
     def __init__(self) -> None:
         self._event = anyio.Event()
+        self._is_more_to_come: Callable[[], bool] | None = None
 
     def wake(self) -> None:
         """
-        Something has come up.
+        Something has come up that cannot wait.
         """
         self._event.set()
+
+    def arrive(self) -> None:
+        """
+        Something has come up; while more is gathered, it waits for that.
+        """
+        if self._is_more_to_come is None or not self._is_more_to_come():
+            self._event.set()
 
     async def wait(self, longest: float) -> None:
         """
@@ -37,11 +41,13 @@ class News:
             await self._event.wait()
         self._event = anyio.Event()
 
-    async def gather(self, is_more_to_come: Callable[[], bool]) -> None:
+    async def gather(self, longest: float, is_more_to_come: Callable[[], bool]) -> None:
         """
-        Wait until there is no more to come, but only for a moment.
+        Wait until there is no more to come, but not for more than *longest* seconds.
         """
-        with anyio.move_on_after(_MOMENT):
-            while is_more_to_come():
-                await self._event.wait()
-                self._event = anyio.Event()
+        self._is_more_to_come = is_more_to_come
+        try:
+            if is_more_to_come():
+                await self.wait(longest)
+        finally:
+            self._is_more_to_come = None

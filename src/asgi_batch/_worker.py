@@ -21,7 +21,7 @@ from asgi_batch._task_guard import TaskGuard, guard_task
 # one of several there.
 _TIME_SLICE: Final = 0.002
 _BACKGROUND_SLICE: Final = 0.0005
-_SHARED_SLICE: Final = 0.0002
+_SHARED_SLICE: Final = 0.0001
 
 
 class Turns:

@@ -21,6 +21,7 @@ _PAGE: Final = 7
 
 # Seconds that operations take, from and to.
 _SPANS: Final = ((0.0, 0.0), (0.0, 0.05), (0.0, 0.05), (0.05, 0.3), (0.05, 0.3), (0.4, 1.0))
+_SLOW: Final = _SPANS[-1:]
 
 
 def submission_of(rng: Random, tag: str) -> Submission:
@@ -28,9 +29,12 @@ def submission_of(rng: Random, tag: str) -> Submission:
     A batch at random.
     """
     operations = []
-    for index in range(rng.randint(5, 16)):
+    # Where all are slow, each fault finds some running and some about to start.
+    is_slow = rng.random() < 0.25
+    spans = _SLOW if is_slow else _SPANS
+    for index in range(rng.randint(5, 8 if is_slow else 16)):
         method = rng.choice(("GET", "GET", "GET", "PUT", "DELETE", "POST", "POST", "PATCH", "POST"))
-        span = rng.choice(_SPANS)
+        span = rng.choice(spans)
         operations.append(
             Planned(
                 index=index,
