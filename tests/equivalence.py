@@ -28,7 +28,6 @@ BATCH_ONLY = {
     "accept-encoding": "gzip",
     "if-none-match": '"outer"',
     "range": "bytes=0-1",
-    "idempotency-key": "outer",
     "x-http-method-override": "DELETE",
 }
 MEDIA_TYPES = {

@@ -115,6 +115,17 @@ class Scene:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
+    def allowed(self, count):
+        """
+        Wait until so many operations may start, and the first of them have.
+        """
+        self.started(1)
+        (record,) = self._redis.client.keys("*:rec")
+        deadline = time.monotonic() + PATIENCE
+        while int(self._redis.client.hget(record, "allowed")) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def told(self):
         """
         The indexes of the operations whose results the store has.
@@ -421,7 +432,7 @@ async def cut_off(scene, redis, submission):
         with ending(worker):
             await worker.up_once()
             await Client(http, [worker.url], Random(0), scene.history).submit(submission)
-            await asyncio.to_thread(scene.started, 4)
+            await asyncio.to_thread(scene.allowed, 5)
             link.darken()
             start = time.monotonic()
             await asyncio.sleep(3)

@@ -21,7 +21,7 @@ _PAGE: Final = 7
 
 # Seconds that operations take, from and to.
 _SPANS: Final = ((0.0, 0.0), (0.0, 0.05), (0.0, 0.05), (0.05, 0.3), (0.05, 0.3), (0.4, 1.0))
-_SLOW: Final = _SPANS[-1:]
+_SLOW: Final = ((0.7, 1.4),)
 
 
 def submission_of(rng: Random, tag: str) -> Submission:
