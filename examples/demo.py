@@ -68,8 +68,9 @@ def main(show: Callable[[Path], None]) -> int:
     """
     Call *show* with a folder of its own; the exit status of the demo.
     """
-    # Whoever stops the demo stops its servers, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever stops the demo stops its servers, too; a shell may have told it to ignore that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory() as folder:
             show(Path(folder))

@@ -15,6 +15,7 @@ import redis
 from asgi_batch._core.records import Hold
 from asgi_batch.errors import ConfigurationError, StoreFull, StoreUnavailable
 from asgi_batch.stores import _redis_scripts as scripts
+from asgi_batch.stores._redis_errors import is_passing
 from asgi_batch.stores.redis import RedisStore
 from fault_proxy import FaultProxy
 from redis_server import redis_cluster, redis_server, wait_until
@@ -908,3 +909,35 @@ async def test_f53_a_certificate_that_is_known_is_taken(tls_url, certificates):
     """
     async with opened(f"{tls_url}?ssl_ca_certs={certificates[1]}") as store:
         assert await store.snapshot(await created(store)) is not None
+
+
+async def test_f11_a_store_that_finds_itself_in_another_process_connects_anew(store, monkeypatch):
+    """
+    F11: from then on it has connections of its own, and those of its parent stay open.
+    """
+    batch_id = (await store.create(a_batch(store), limit=100)).snapshot.batch_id
+    pool = store._link._pool
+    monkeypatch.setattr(store._link, "_process", -1)
+    found = await store.snapshot(batch_id)
+
+    assert found.batch_id == batch_id
+    assert store._link._pool is not pool
+    assert store._link._process == os.getpid()
+    await pool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (RuntimeError("unable to perform operation; the handler is closed"), True),
+        (RuntimeError("something else"), False),
+        (redis.exceptions.ResponseError("BUSY Redis is busy"), True),
+        (redis.exceptions.ResponseError("ERR no such command"), False),
+        (redis.exceptions.TryAgainError("later"), True),
+    ],
+)
+def test_f47_what_passes_by_itself_is_told_from_what_does_not(error, passes):
+    """
+    F47: only what a moment may cure is tried again.
+    """
+    assert is_passing(error) is passes
