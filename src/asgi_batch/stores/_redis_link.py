@@ -94,8 +94,8 @@ class Link:
             await self._evaluate(probe, keys, ())
 
         with mapped_errors(is_opening=True):
-            async with self._bound():
-                await self._insist(look)
+            async with self._bound() as until:
+                await self._insist(look, until)
 
     async def aclose(self) -> None:
         """
@@ -112,16 +112,16 @@ class Link:
         Run *script*; its answer as it came.
         """
         with mapped_errors():
-            async with self._bound():
-                return await self._insist(lambda: self._evaluate(script, keys, args))
+            async with self._bound() as until:
+                return await self._insist(lambda: self._evaluate(script, keys, args), until)
 
     async def read(self, *commands: Sequence[Argument]) -> list[Any]:
         """
         The answers to *commands*, which change nothing, from one round trip.
         """
         with mapped_errors():
-            async with self._bound():
-                return await self._insist(lambda: self._send(commands))
+            async with self._bound() as until:
+                return await self._insist(lambda: self._send(commands), until)
 
     async def ask(self, *commands: Sequence[Argument]) -> list[Any]:
         """
@@ -133,8 +133,8 @@ class Link:
             with anyio.fail_after(WAIT):
                 await self._askers.acquire()
             try:
-                async with self._bound(deadline):
-                    return await self._insist(lambda: self._send(commands))
+                async with self._bound(deadline) as until:
+                    return await self._insist(lambda: self._send(commands), until)
             finally:
                 self._askers.release()
 
@@ -165,7 +165,7 @@ class Link:
             )
 
     @asynccontextmanager
-    async def _bound(self, deadline: float | None = None) -> AsyncIterator[None]:
+    async def _bound(self, deadline: float | None = None) -> AsyncIterator[float]:
         self._leave_parent()
         deadline = deadline or anyio.current_time() + BOUND
         with anyio.fail_after(WAIT):
@@ -174,16 +174,17 @@ class Link:
             with anyio.CancelScope(shield=True):
                 # Not a scope of anyio, which would cancel redis-py's cleaning up, too.
                 async with asyncio.timeout_at(deadline):
-                    yield
+                    yield deadline
         finally:
             self._slots.release()
 
-    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _insist(self, ask: Callable[[], Awaitable[T]], until: float) -> T:
         while True:
             try:
                 return await ask()
             except (BusyLoadingError, ResponseError, RuntimeError) as error:
-                if not is_passing(error):
+                # The end of the time may come where redis-py does not pass it on.
+                if not is_passing(error) or anyio.current_time() >= until:
                     raise
                 # What is behind the address may be another server by now.
                 await self._pool.disconnect(inuse_connections=False)
