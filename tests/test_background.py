@@ -345,6 +345,39 @@ class TestCancelling:
         assert ends == [200, "cancelled"]
         assert app.starts == ["/wait"]
 
+    async def test_f23_a_holder_that_gets_no_replies_has_not_heard(self):
+        """
+        F23: what the store has written does not mean that the holder knows of it.
+        """
+
+        class Mute(Store):
+            is_mute = False
+
+            async def save(self, hold, saving):
+                standing = await super().save(hold, saving)
+                if self.is_mute:
+                    raise DOWN
+                return standing
+
+        app, store = App(), Mute()
+        async with running(app, store, scan_interval=60.0, cancel_interval=0.2) as other:
+            await until(lambda: store.asked.get("claim"))
+            async with running(app, store, concurrency=1) as holder:
+                with releasing(app.gate):
+                    batch_id = await submit(holder, "GET /wait", "GET /a")
+                    await until(lambda: app.starts)
+                    store.is_mute, asked = True, store.asked["save"]
+                    await other.cancel(batch_id)
+                    _, is_unheard = await store.cancel(batch_id)
+                    has_written = store.asked["save"] > asked
+                    store.is_mute = False
+                    app.gate.set()
+                    ends = await endings(store, batch_id)
+
+        assert has_written
+        assert is_unheard
+        assert ends == [200, "cancelled"]
+
     async def test_cancellation_does_not_wait_for_ever(self):
         """
         Whoever holds the batch may be dead.

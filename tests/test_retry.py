@@ -11,7 +11,7 @@ import pytest
 
 from asgi_batch import Limits
 from asgi_batch._core.records import Page, Remains
-from asgi_batch._endpoints import retry
+from asgi_batch._endpoints import accepting
 from asgi_batch.stores.memory import MemoryStore
 from asgi_batch.stores.redis import RedisStore
 from background import App, Clock, Store, left_behind
@@ -141,7 +141,7 @@ class TestWhatIsTriedAgain:
         """
         However many there are, and however they are read, none is lost and none comes twice.
         """
-        monkeypatch.setattr(retry, "_PAGE", page)
+        monkeypatch.setattr(accepting, "_PAGE", page)
         app = Flaky()
         paths = [
             f"POST /fail{number}" if number % 3 else f"POST /{number}" for number in range(200)

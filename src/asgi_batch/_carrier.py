@@ -82,8 +82,7 @@ class Carrier:
         self._unsaved: list[Entry] = []
         self._told_at = -math.inf
         self._telling = anyio.Lock()
-        self._is_over = False
-        self._is_draining = False
+        self._is_over = self._is_draining = self._has_heard = False
         self._ended = anyio.Event()
 
     async def run(self) -> None:
@@ -220,6 +219,7 @@ class Carrier:
             self._skip(Failure.SKIPPED)
 
     def _skip(self, reason: Failure) -> None:
+        self._has_heard = self._has_heard or reason is Failure.CANCELLED
         for operation in self._suspects:
             # It may have run before: that must not be told as "not executed".
             if operation is not self._alone:
@@ -260,6 +260,7 @@ class Carrier:
                 allowed=self._index_of(may_start),
                 trial=trial,
                 ends=not self._ledger.open,
+                heard=self._has_heard,
                 lease=self._terms.lease,
             )
             asked_at = monotonic()
@@ -282,9 +283,9 @@ class Carrier:
         self._current.pace.fence = self._execution.pace.fence = self._fence
         if ends:
             self._is_over = True
-        elif standing == "cancelled":
-            self._skip(Failure.CANCELLED)
-        elif not self._is_draining:
+        elif standing == "cancelled" and not self._has_heard:
+            self.cancel()
+        elif standing == "held" and not self._is_draining:
             self._pending.allow(may_start)
             self._lookahead.allowed(monotonic())
             self._calls.go_on()

@@ -15,7 +15,6 @@ from asgi_batch.errors import BatchNotFound, ConfigurationError
 from asgi_batch.ports import Store
 from asgi_batch.stores import open_store
 
-_UNKNOWN: Final = "There is no such batch, or it has expired."
 # Each wait for a change is so much longer than the one before.
 _GROWTH: Final = 1.5
 
@@ -39,9 +38,7 @@ async def follow(
     """
     wait = shortest
     while True:
-        snapshot = await store.snapshot(batch_id)
-        if snapshot is None:
-            raise BatchNotFound(_UNKNOWN)
+        snapshot = await _look_up(store, batch_id)
         if snapshot.version > known:
             known, wait = snapshot.version, shortest
             yield snapshot
@@ -120,10 +117,7 @@ class Progress:
             BatchNotFound: There is no such batch, or no longer.
             StoreUnavailable: The store does not answer.
         """
-        snapshot = await self._store.snapshot(batch_id)
-        if snapshot is None:
-            raise BatchNotFound(_UNKNOWN)
-        return snapshot
+        return await _look_up(self._store, batch_id)
 
     def watch(self, batch_id: str, *, interval: float = 0.5) -> AsyncGenerator[Snapshot, None]:
         """
@@ -138,3 +132,10 @@ class Progress:
             StoreUnavailable: The store does not answer.
         """
         return follow(self._store, batch_id, shortest=interval, longest=interval)
+
+
+async def _look_up(store: Store, batch_id: str) -> Snapshot:
+    snapshot = await store.snapshot(batch_id)
+    if snapshot is None:
+        raise BatchNotFound("There is no such batch, or it has expired.")
+    return snapshot

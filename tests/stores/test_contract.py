@@ -298,15 +298,18 @@ async def test_released_batch_keeps_its_place(store):
 
 async def test_holder_hears_of_a_cancellation(store):
     """
-    Until it has, the canceller is told so; at the end the batch is cancelled, not completed.
+    Until it says so itself, the canceller is told that it has not: a reply of the store may have
+    been lost. At the end the batch is cancelled, not completed.
     """
     claim = await claimed(store)
     cancelled, is_unheard = await store.cancel(claim.hold.batch_id)
     standing = await store.save(claim.hold, saving([0]))
+    _, is_unheard_yet = await store.cancel(claim.hold.batch_id)
+    await store.save(claim.hold, saving(heard=True))
     again, is_still_unheard = await store.cancel(claim.hold.batch_id)
     last = await store.save(claim.hold, saving(range(1, 10), "skipped", ends=True))
 
-    assert (cancelled.status, is_unheard) == ("cancelled", True)
+    assert (cancelled.status, is_unheard, is_unheard_yet) == ("cancelled", True, True)
     assert cancelled.finished_at is None
     assert cancelled.version == claim.snapshot.version + 1
     assert (standing, last) == ("cancelled", "cancelled")

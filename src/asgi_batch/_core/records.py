@@ -181,6 +181,7 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
         allowed: Operations below this index may start from now on, or have started.
         trial: An operation that is about to be started alone, and to be counted.
         ends: The batch is over with these results.
+        heard: The holder knows of the cancellation, and starts nothing more.
         lease: Seconds for which the batch is held from now on.
     """
 
@@ -188,6 +189,7 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
     allowed: int = 0
     trial: int | None = None
     ends: bool = False
+    heard: bool = False
     lease: float
 
 

@@ -4,6 +4,7 @@ What the faces have in common that accept a batch: it is kept first, then waited
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -12,7 +13,7 @@ import anyio
 from asgi_batch._core.idempotency import Idempotency, idempotency_of
 from asgi_batch._core.models import Batch, Summary
 from asgi_batch._core.preferences import Preferences
-from asgi_batch._core.records import Snapshot
+from asgi_batch._core.records import Entry, Snapshot
 from asgi_batch._endpoints.endpoint import JSON, Endpoint
 from asgi_batch.dialects import native, native_later
 from asgi_batch.errors import BatchNotFound, BatchRefused, InvalidParameter, Overloaded
@@ -40,6 +41,14 @@ class AcceptingEndpoint(Endpoint):
             raise InvalidParameter(
                 "Idempotency-Key must be one string of 1 to 255 printable ASCII characters."
             ) from None
+
+    def _patience(self, preferences: Preferences, otherwise: float | None) -> float | None:
+        """
+        Seconds for which the client waits; *otherwise* where it does not say.
+        """
+        if preferences.wait is None:
+            return otherwise
+        return min(preferences.wait, self._engine.limits.batch_timeout)
 
     async def _accept(
         self,
@@ -87,16 +96,26 @@ class AcceptingEndpoint(Endpoint):
         return snapshot
 
     async def _whole_answer(self, snapshot: Snapshot) -> list[bytes]:
-        store, results = self._settings.background.store, list[bytes]()
-        while len(results) < snapshot.total:
-            page = await store.results(
-                snapshot.batch_id, after=len(results) - 1, limit=_PAGE, outcome=None
-            )
-            if page is None or not page.entries:
-                raise BatchNotFound("Its results have gone.")
-            self._hold(page.entries)
-            results += [entry.result for entry in page.entries]
+        results: list[bytes] = []
+        async for entries in self._pages(snapshot):
+            self._hold(entries)
+            results += [entry.result for entry in entries]
         return native.encode_answer(
             results,
             Summary(snapshot.total, snapshot.succeeded, snapshot.failed, snapshot.skipped),
         )
+
+    async def _pages(self, snapshot: Snapshot) -> AsyncIterator[Sequence[Entry]]:
+        """
+        All results of a finished batch, some at a time.
+
+        Raises:
+            BatchNotFound: They are no longer there.
+        """
+        store, after = self._settings.background.store, -1
+        while after + 1 < snapshot.total:
+            page = await store.results(snapshot.batch_id, after=after, limit=_PAGE, outcome=None)
+            if page is None or not page.entries:
+                raise BatchNotFound("Its results have gone.")
+            after = page.after
+            yield page.entries

@@ -16,12 +16,12 @@ from asgi_batch._endpoints.accepting import AcceptingEndpoint
 from asgi_batch._endpoints.batch_endpoint import BatchEndpoint
 from asgi_batch.errors import (
     BatchNotFinished,
+    BatchNotFound,
     InvalidParameter,
     NothingToRetry,
     OperationsErased,
 )
 
-_PAGE: Final = 1000
 _ERASED: Final = "The operations of this batch are no longer kept; send them again as a new batch."
 
 
@@ -42,11 +42,10 @@ class RetryEndpoint(BatchEndpoint, AcceptingEndpoint):
         snapshot = await self._snapshot()
         batch = await self._rest_of(snapshot)
         preferences = preferences_of(self._scope["headers"])
-        wait = preferences.wait
         await self._accept(
             batch,
             preferences,
-            wait=None if wait is None else min(wait, self._engine.limits.batch_timeout),
+            wait=self._patience(preferences, otherwise=None),
             idempotency=self._idempotency(b"retry " + snapshot.batch_id.encode()),
             parent=snapshot.batch_id,
         )
@@ -61,6 +60,8 @@ class RetryEndpoint(BatchEndpoint, AcceptingEndpoint):
             if remains is None:
                 raise OperationsErased(_ERASED)
             return _batch_of(remains, await self._indexes(snapshot))
+        except BatchNotFound:
+            raise OperationsErased(_ERASED) from None
         except msgspec.DecodeError:
             raise OperationsErased("The operations of this batch cannot be read.") from None
 
@@ -68,14 +69,12 @@ class RetryEndpoint(BatchEndpoint, AcceptingEndpoint):
         """
         The operations that have not succeeded.
         """
-        store, after, found = self._settings.background.store, -1, set[int]()
-        while after + 1 < snapshot.total:
-            page = await store.results(snapshot.batch_id, after=after, limit=_PAGE, outcome=None)
-            if page is None or not page.entries:
-                raise OperationsErased(_ERASED)
-            after = page.after
-            found |= {entry.index for entry in page.entries if entry.outcome != "succeeded"}
-        return found
+        return {
+            entry.index
+            async for entries in self._pages(snapshot)
+            for entry in entries
+            if entry.outcome != "succeeded"
+        }
 
 
 def _batch_of(remains: Remains, indexes: set[int]) -> Batch:

@@ -46,7 +46,9 @@ class SubmitEndpoint(AcceptingEndpoint):
         idempotency = self._idempotency(document)
         is_large = len(batch.operations) > self._engine.limits.sync_operations
         if self._is_kept(preferences, is_large=is_large, has_key=idempotency is not None):
-            wait = self._patience(preferences, is_large=is_large)
+            is_soon = not is_large and not preferences.later
+            usual = self._engine.limits.batch_timeout if is_soon else None
+            wait = self._patience(preferences, otherwise=usual)
             await self._accept(batch, preferences, wait=wait, idempotency=idempotency)
         else:
             await self._run(batch)
@@ -55,12 +57,6 @@ class SubmitEndpoint(AcceptingEndpoint):
         # Where nothing runs in the background, "wait" is a wish that a small batch does without.
         is_handed_over = preferences.wait is not None and self._settings.background.is_on
         return is_large or has_key or preferences.later or is_handed_over
-
-    def _patience(self, preferences: Preferences, *, is_large: bool) -> float | None:
-        longest = self._engine.limits.batch_timeout
-        if preferences.wait is not None:
-            return min(preferences.wait, longest)
-        return None if is_large or preferences.later else longest
 
     async def _run(self, batch: Batch) -> None:
         limits = self._engine.limits

@@ -162,7 +162,7 @@ class MemoryStore:
             return "lost"
         record.leased_until = self._clock() + saving.lease
         record.allowed = max(record.allowed, saving.allowed)
-        record.has_heard = True
+        record.has_heard = record.has_heard or saving.heard
         if saving.trial is not None:
             record.trials[saving.trial] = record.trials.get(saving.trial, 0) + 1
         for entry in saving.entries:

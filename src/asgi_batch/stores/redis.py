@@ -197,6 +197,7 @@ class RedisStore:
             MAX_AGE * 1000,
             self._result_ttl,
             self._retry_ttl,
+            int(saving.heard),
             *fields_of(saving.entries),
         )
         standing: Standing = answer.decode()
@@ -278,8 +279,7 @@ class RedisStore:
         digest = "" if name is None else hashlib.sha256(name.encode()).hexdigest()
         if digest:
             keys.append(self._keys.of_name(batch.batch_id, digest))
-        if expected:
-            keys.append(self._keys.of(expected)[0])
+        keys += [self._keys.of(expected)[0]] if expected else []
         answer: list[Any] = await self._link.run(
             scripts.CREATE,
             keys,

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Writes down what has come up, and renews the lease; ends the batch where it is over.
--- ARGV from the eleventh on: index, result, index, result, …
+-- ARGV from the twelfth on: index, result, index, result, …
 local epoch, token, batch_id, lease, allowed, trial, ends = unpack(ARGV, 1, 7)
-local max_age, result_ttl, retry_ttl = unpack(ARGV, 8, 10)
-local ENTRIES = 11
+local max_age, result_ttl, retry_ttl, heard = unpack(ARGV, 8, 11)
+local ENTRIES = 12
 -- Lua cannot hand over more than some thousands of arguments at once.
 local CHUNK = 1000
 local OUTCOMES = {s = 'succeeded', f = 'failed', k = 'skipped'}
@@ -51,7 +51,9 @@ if #ARGV >= ENTRIES or ends == '1' then
     touch(record, now)
 end
 record.allowed = text(math.max(record.allowed, allowed))
-record.has_heard = '1'
+if heard == '1' then
+    record.has_heard = '1'
+end
 if trial ~= '' then
     record.trials = record.trials .. trial .. ' '
 end
