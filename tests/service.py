@@ -32,13 +32,13 @@ class Service:
         self._count = 0
 
     @contextmanager
-    def server(self, **env):
+    def server(self, *options, **env):
         """
-        One more server, with further variables of its environment.
+        One more server, with further options and variables of its environment.
         """
         self._count += 1
         folder = self._folder / str(self._count)
-        with serving(KIND, APP, folder, env={**self.env, **env}) as server:
+        with serving(KIND, APP, folder, *options, env={**self.env, **env}) as server:
             yield server
 
     def starts(self):

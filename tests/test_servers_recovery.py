@@ -4,17 +4,13 @@ Batches in Redis whose servers are killed, stopped and multiplied: nothing lost,
 
 import signal
 import time
-from collections import Counter
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from redis_server import redis_server
-from servers import kill, serving
-
-KIND = "uvicorn-h11-asyncio"
-PATIENCE = 60
+from servers import kill
+from service import PATIENCE, Service, mixed, results_of, submit, unknown, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -26,89 +22,13 @@ def redis(tmp_path_factory):
         yield proc
 
 
-class Service:
-    """
-    Servers of one app over one Redis, and what their operations have done.
-    """
-
-    def __init__(self, redis, folder):
-        self._folder = folder
-        self._effects = folder / "effects.log"
-        self._env = {"REDIS": redis.url, "EFFECTS": str(self._effects)}
-        self._count = 0
-
-    @contextmanager
-    def server(self, *options):
-        """
-        One more server.
-        """
-        self._count += 1
-        folder = self._folder / str(self._count)
-        with serving(KIND, "apps.recovering:app", folder, *options, env=self._env) as server:
-            yield server
-
-    def starts(self):
-        """
-        How often each operation was started.
-        """
-        return Counter(line[2:4] for line in self._lines() if line[0] == "start")
-
-    def pids(self):
-        """
-        The processes that ran operations.
-        """
-        return {line[1] for line in self._lines()}
-
-    def _lines(self):
-        text = self._effects.read_text() if self._effects.exists() else ""
-        return [tuple(line.split()) for line in text.splitlines()]
-
-
 @pytest.fixture
 def service(redis, tmp_path):
     """
     A service whose store is empty.
     """
     redis.client.flushall()
-    return Service(redis, tmp_path)
-
-
-def submit(url, operations):
-    """
-    Send a batch for later; where it is.
-    """
-    answer = httpx.post(
-        f"{url}/batch", json={"operations": operations}, headers={"prefer": "respond-async"}
-    )
-    assert answer.status_code == 202
-    assert answer.json()["durability"] == "store"
-    return answer.json()
-
-
-def wait_for(url, batch, condition):
-    """
-    The status of *batch* once *condition* holds for it.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        status = httpx.get(url + batch["statusUrl"]).json()
-        if condition(status):
-            return status
-    raise AssertionError(status)
-
-
-def results_of(url, batch):
-    """
-    All results of *batch*.
-    """
-    return httpx.get(url + batch["resultsUrl"], params={"limit": 1000}).json()["results"]
-
-
-def mixed(count):
-    """
-    Reads and writes in turn.
-    """
-    return [{"method": "POST" if n % 2 else "GET", "path": "/work"} for n in range(count)]
+    return Service(redis.url, tmp_path)
 
 
 def test_f1_f2_a_killed_process_loses_nothing_and_repeats_nothing_unsafe(service):
@@ -123,19 +43,15 @@ def test_f1_f2_a_killed_process_loses_nothing_and_repeats_nothing_unsafe(service
             status = wait_for(second.url, batch, lambda status: status["finishedAt"])
             results = results_of(second.url, batch)
             first.process.returncode = 0
-    unknown = {
-        int(result["id"])
-        for result in results
-        if result["status"] == 502 and result["error"]["code"] == "outcome_unknown"
-    }
+    doubtful = unknown(results)
     starts = service.starts()
 
     assert (status["status"], status["total"], status["completed"]) == ("completed", 200, 200)
     assert len(results) == 200
     assert all(result["status"] in (200, 502) for result in results)
-    assert all(index % 2 for index in unknown)
-    assert all(starts[("POST", str(n))] == 1 for n in range(1, 200, 2) if n not in unknown)
-    assert all(starts[("POST", str(n))] <= 1 for n in unknown)
+    assert all(index % 2 for index in doubtful)
+    assert all(starts[("POST", str(n))] == 1 for n in range(1, 200, 2) if n not in doubtful)
+    assert all(starts[("POST", str(n))] <= 1 for n in doubtful)
     assert all(1 <= starts[("GET", str(n))] <= 3 for n in range(0, 200, 2))
 
 
@@ -199,17 +115,13 @@ def test_f8_a_paused_process_changes_nothing_when_it_wakes(service):
         later = wait_for(holder.url, batch, lambda status: status["finishedAt"])
         results = results_of(holder.url, batch)
     after = service.starts()
-    unknown = {
-        ("POST", result["id"])
-        for result in results
-        if result["status"] == 502 and result["error"]["code"] == "outcome_unknown"
-    }
+    doubtful = {("POST", str(n)) for n in unknown(results)}
 
     assert later == status
     assert status["completed"] == 100
     assert (after - before).total() <= 1
     assert all(count == 1 for key, count in after.items() if key[0] == "POST")
-    assert {("POST", str(n)) for n in range(1, 100, 2)} - unknown <= set(before)
+    assert {("POST", str(n)) for n in range(1, 100, 2)} - doubtful <= set(before)
 
 
 def wait_for_holder(service, server):

@@ -11,9 +11,10 @@ from asgi_batch.stores import _redis_scripts as scripts
 from asgi_batch.stores._shards import shard_of
 from asgi_batch.stores.memory import MemoryStore
 from asgi_batch.stores.redis import RedisStore
+from fault_proxy import FaultProxy
 from redis_server import RedisProc, redis_server
-
-TTL = 60.0
+from redis_support import TTL, opened
+from servers import HOST
 
 _LOOPS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -78,6 +79,24 @@ async def store(request, kind):
         await opened.open(TTL)
         yield opened
         await opened.aclose()
+
+
+@pytest.fixture
+async def proxy(server):
+    """
+    A proxy in front of the server.
+    """
+    async with FaultProxy(server.port).running() as running:
+        yield running
+
+
+@pytest.fixture
+async def far_store(proxy):
+    """
+    A store behind the proxy.
+    """
+    async with opened(f"redis://{HOST}:{proxy.port}") as store:
+        yield store
 
 
 def assert_keys_are_whole(proc: RedisProc) -> None:

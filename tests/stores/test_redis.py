@@ -5,7 +5,6 @@ What the Redis store does when Redis, the network or a caller does something unk
 import asyncio
 import socket
 import sys
-from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -18,8 +17,8 @@ from asgi_batch.stores import open_store
 from asgi_batch.stores._redis_link import _check_server
 from asgi_batch.stores.memory import MemoryStore
 from asgi_batch.stores.redis import RedisStore
-from fault_proxy import FaultProxy
 from redis_server import redis_server
+from redis_support import BOUND, TTL, UNKNOWN, how_long, key_of, opened
 from servers import HOST, free_port
 from store_support import (
     LEASE,
@@ -33,11 +32,7 @@ from store_support import (
 )
 from support import until
 
-TTL = 60.0
-# What a caller waits for the store at most.
-BOUND = 2.5
 WEEK = 7 * 24 * 3600
-UNKNOWN = "a" * 32
 
 
 @pytest.fixture(scope="session", params=["redis-asyncio", "redis-uvloop"])
@@ -48,37 +43,6 @@ def kind(request):
     return request.param
 
 
-@asynccontextmanager
-async def opened(url, **settings):
-    """
-    An open store.
-    """
-    store = RedisStore(url, **settings)
-    await store.open(TTL)
-    try:
-        yield store
-    finally:
-        await store.aclose()
-
-
-@pytest.fixture
-async def proxy(server):
-    """
-    A proxy in front of the server.
-    """
-    async with FaultProxy(server.port).running() as running:
-        yield running
-
-
-@pytest.fixture
-async def far_store(proxy):
-    """
-    A store behind the proxy.
-    """
-    async with opened(f"redis://{HOST}:{proxy.port}") as store:
-        yield store
-
-
 @pytest.fixture
 async def fragile(tmp_path):
     """
@@ -87,24 +51,6 @@ async def fragile(tmp_path):
     with redis_server(tmp_path / "redis") as proc:
         async with opened(proc.url) as store:
             yield proc, store
-
-
-def key_of(store, batch_id, kind):
-    """
-    The key of one part of a batch.
-    """
-    names = ("rec", "ops", "res", "lease", "queue")
-    return store._keys.of(batch_id)[names.index(kind)]
-
-
-async def how_long(call):
-    """
-    Seconds until *call* says that the store does not answer.
-    """
-    start = anyio.current_time()
-    with pytest.raises(StoreUnavailable):
-        await call
-    return anyio.current_time() - start
 
 
 def is_busy(proc):

@@ -52,24 +52,6 @@ def kind(request):
 
 
 @pytest.fixture
-async def proxy(server):
-    """
-    A proxy in front of the server.
-    """
-    async with FaultProxy(server.port).running() as running:
-        yield running
-
-
-@pytest.fixture
-async def far_store(proxy):
-    """
-    A store behind the proxy.
-    """
-    async with opened(f"redis://{HOST}:{proxy.port}") as store:
-        yield store
-
-
-@pytest.fixture
 def fragile(tmp_path):
     """
     A server of its own, which a test may hurt for good.
