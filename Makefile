@@ -25,7 +25,8 @@ demo: $(BIN)/.installed-examples ## Send batches to example apps, and kill a ser
 test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
 	@scripts/need.sh redis-server faketime openssl
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest --cov=asgi_batch --cov-branch --cov-fail-under=100
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal \
+		--cov=asgi_batch --cov-branch --cov-fail-under=100
 
 check: $(BIN)/.installed-check ## Format, lint, types, layers and sizes
 	@echo "Checking format"
