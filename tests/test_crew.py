@@ -336,13 +336,20 @@ class TestPace:
 
     async def test_a_slice_of_the_background_is_short(self):
         """
-        Nobody waits there, and requests wait less.
+        Nobody waits there, and requests wait less; still less beside several batches, of which
+        each runs another time before it.
         """
-        own, background = Pace(), Pace(Turns())
-        background.start()
+        turns = Turns()
+        own, background, shared = Pace(), Pace(turns), Pace(turns)
         own.start()
+        with turns:
+            background.start()
+            with turns:
+                shared.start()
+                shared_slice = turns.slice
+            assert turns.slice > shared_slice
 
-        assert background.due < own.due
+        assert shared.due < background.due < own.due
 
 
 def test_http_scopes_are_no_batches():

@@ -262,7 +262,7 @@ class Background:
 
     async def _carry(self, carrier: Carrier) -> None:
         try:
-            with self._terms.engine.gate.counting(carrier):
+            with self._terms.engine.gate.counting(carrier), self._terms.turns:
                 await carrier.run()
         except Exception:
             logger.exception("Batch %.8s… is given up by this process.", carrier.batch_id)

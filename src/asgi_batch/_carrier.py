@@ -24,7 +24,7 @@ from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._news import News
-from asgi_batch._pending import Pending
+from asgi_batch._pending import SMALL_GROUP, Pending
 from asgi_batch._terms import Terms
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.ports import Standing
@@ -35,7 +35,7 @@ logger = logging.getLogger("asgi_batch")
 _RETRY: Final = 0.25
 
 # Seconds within which results follow one another where they are told together.
-_SHORTLY: Final = 0.005
+_SHORTLY: Final = 0.01
 
 
 class Carrier:
@@ -191,6 +191,7 @@ class Carrier:
             context=Context(),
             attempt=attempt,
             may_start=may_start,
+            group=SMALL_GROUP,
         )
 
     def _execution_of(self, operations: Sequence[Operation], pending: Pending) -> Execution:
@@ -233,6 +234,7 @@ class Carrier:
         Tell the store what has come up, at once where that is little, and keep the lease alive.
         """
         while not self._is_over:
+            await self._terms.turns.take()
             if not await self._tell():
                 await anyio.sleep(_RETRY)
             elif not self._is_over:
@@ -252,9 +254,8 @@ class Carrier:
             if self._is_over:
                 return False
             self._unsaved += self._ledger.take()
-            may_start = self._lookahead.plan(
-                self._pending.started, self._pending.may_start, monotonic()
-            )
+            pending, asked_at = self._pending, monotonic()
+            may_start = self._lookahead.plan(pending.started, pending.may_start, asked_at)
             saving = Saving(
                 entries=self._unsaved,
                 allowed=self._index_of(may_start),
@@ -263,7 +264,6 @@ class Carrier:
                 heard=self._has_heard,
                 lease=self._terms.lease,
             )
-            asked_at = monotonic()
             try:
                 standing = await self._store.save(self._claim.hold, saving)
             except StoreUnavailable as error:

@@ -18,8 +18,10 @@ from asgi_batch.types import Scope
 Call: TypeAlias = tuple[Subrequest, Scope, Context]
 
 # Operations that are made ready at a time: as each step is done for all of them in a row, it finds
-# its code and data in the processor's caches. Enough for that, and few enough to wait in memory.
+# its code and data in the processor's caches. Enough for that, and few enough to wait in memory;
+# then for the background, where no step may take long.
 _GROUP: Final = 64
+SMALL_GROUP: Final = 16
 
 
 class Pending:
@@ -34,6 +36,7 @@ class Pending:
         context: The context variables that operations start from.
         attempt: Which attempt this is for each of them.
         may_start: How many of them may start for now.
+        group: How many are made ready at a time.
 
     Attributes:
         ready: The next calls, the first of them last; whoever takes one pops it.
@@ -43,6 +46,7 @@ class Pending:
         "_attempt",
         "_batch_id",
         "_context",
+        "_group",
         "_held_back",
         "_may_start",
         "_next",
@@ -62,6 +66,7 @@ class Pending:
         context: Context,
         attempt: int = 1,
         may_start: int | None = None,
+        group: int = _GROUP,
     ) -> None:
         self._operations = operations
         self._batch_id = batch_id
@@ -69,6 +74,7 @@ class Pending:
         self._template = template
         self._context = context
         self._attempt = attempt
+        self._group = group
         self._may_start = len(operations) if may_start is None else may_start
         self._next = 0
         self._held_back: list[Call] | None = None
@@ -127,7 +133,7 @@ class Pending:
         if not self:
             return False
         total, batch_id, attempt = self._total, self._batch_id, self._attempt
-        stop = min(self._next + _GROUP, self._may_start)
+        stop = min(self._next + self._group, self._may_start)
         group = self._operations[self._next : stop]
         self._next = stop
         for operation in reversed(group):

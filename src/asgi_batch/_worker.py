@@ -18,10 +18,10 @@ from asgi_batch._task_guard import TaskGuard, guard_task
 
 # Seconds that the workers of a batch run on without giving way to other tasks, when no operation
 # ever waits; then the same in the background, where nobody waits for the batch; then where it is
-# one of several there.
+# one of several there, and more is paid for giving way so that requests wait little.
 _TIME_SLICE: Final = 0.002
 _BACKGROUND_SLICE: Final = 0.0005
-_SHARED_SLICE: Final = 0.0001
+_SHARED_SLICE: Final = 0.00005
 
 
 class Turns:
@@ -30,25 +30,36 @@ class Turns:
 
     Between two of them everything else gets its turn: a request takes several, and would otherwise
     have to wait for all batches in each of them.
-
-    Attributes:
-        slice: Seconds for the next one.
     """
 
-    __slots__ = ("_lock", "slice")
+    __slots__ = ("_batches", "_lock")
 
     def __init__(self) -> None:
-        self.slice = _BACKGROUND_SLICE
+        self._batches = 0
         self._lock = anyio.Lock(fast_acquire=True)
+
+    def __enter__(self) -> None:
+        """
+        Let another batch take part.
+        """
+        self._batches += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._batches -= 1
+
+    @property
+    def slice(self) -> float:
+        """
+        Seconds that a batch may take when it is its turn.
+        """
+        return _SHARED_SLICE if self._batches > 1 else _BACKGROUND_SLICE
 
     async def take(self) -> None:
         """
         Give way, at least once, until it is the caller's turn.
         """
-        is_shared = self._lock.locked()
         async with self._lock:
             await checkpoint()
-        self.slice = _SHARED_SLICE if is_shared else _BACKGROUND_SLICE
 
 
 class Pace:
