@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from asgi_batch import BatchMiddleware, Limits
-from asgi_batch.limits import Gate
+from asgi_batch._gate import Gate
 from support import Meter, respond, settled, submit, submitted
 
 

@@ -16,7 +16,7 @@ import pytest
 import sniffio
 
 from asgi_batch import BatchMiddleware, Limits, _task_guard
-from asgi_batch.limits import Gate
+from asgi_batch._gate import Gate
 from support import batch_scope, respond, settled, submit, submitted
 
 # The operations of a batch run one after the other in the same task.

@@ -11,8 +11,8 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from asgi_batch import ConfigurationError, GateStatistics, Limits
+from asgi_batch._gate import Gate
 from asgi_batch.errors import Overloaded
-from asgi_batch.limits import Gate
 
 NAMES = [field.name for field in fields(Limits)]
 SECONDS = [

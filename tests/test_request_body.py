@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from asgi_batch import BatchMiddleware, Limits
+from asgi_batch._gate import Gate
 from asgi_batch._request_body import BodyReader
 from asgi_batch.errors import (
     Overloaded,
@@ -16,7 +17,6 @@ from asgi_batch.errors import (
     UnsupportedContentEncoding,
     UnsupportedMediaType,
 )
-from asgi_batch.limits import Gate
 from support import Exchange, batch_body, batch_scope, call, http_scope, respond
 
 MIB = 1024 * 1024

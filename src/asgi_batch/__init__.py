@@ -3,6 +3,7 @@
 from asgi_batch._call import current_operation
 from asgi_batch._core.models import CurrentOperation
 from asgi_batch._core.records import Snapshot
+from asgi_batch._gate import GateStatistics
 from asgi_batch.errors import (
     AsgiBatchError,
     BatchNotFound,
@@ -10,7 +11,7 @@ from asgi_batch.errors import (
     OperationAborted,
     StoreUnavailable,
 )
-from asgi_batch.limits import GateStatistics, Limits
+from asgi_batch.limits import Limits
 from asgi_batch.middleware import BatchMiddleware
 from asgi_batch.progress import Progress
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asgi_batch._gate import Gate
 from asgi_batch._subrequest import AnswerBounds
-from asgi_batch.limits import Gate, Limits
+from asgi_batch.limits import Limits
 from asgi_batch.types import ASGIApp
 
 

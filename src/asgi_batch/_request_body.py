@@ -11,6 +11,7 @@ from typing import Final
 
 import anyio
 
+from asgi_batch._gate import Gate
 from asgi_batch.errors import (
     Overloaded,
     PayloadTooLarge,
@@ -18,7 +19,7 @@ from asgi_batch.errors import (
     UnsupportedContentEncoding,
     UnsupportedMediaType,
 )
-from asgi_batch.limits import Gate, Limits
+from asgi_batch.limits import Limits
 from asgi_batch.types import Receive, Scope
 
 # Seconds for which the rest of a refused body is read and dropped, so that a client that is still

@@ -1,0 +1,153 @@
+"""
+What `BatchMiddleware` is given, checked and put into the shapes that the rooms below it want.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from asgi_batch._core.headers import is_header_name, is_secret_header, why_forbidden
+from asgi_batch._core.rules import Rules
+from asgi_batch._engine import Engine
+from asgi_batch._gate import Gate
+from asgi_batch._ledger import Encode
+from asgi_batch._subrequest import AnswerBounds
+from asgi_batch.dialects import native
+from asgi_batch.errors import ConfigurationError
+from asgi_batch.limits import Limits
+from asgi_batch.ports import Store
+from asgi_batch.stores import open_store
+from asgi_batch.types import ASGIApp
+
+# What a scope must not hand on: it belongs to the route of the batch request.
+_ROUTE_KEYS: Final = frozenset(
+    """
+    type asgi http_version method path raw_path query_string root_path headers state extensions
+    path_params endpoint route router asgi_batch
+    """.split()
+)
+# Bytes of a body that may wait for others to be written together.
+_SMALL_RESULT: Final = 1024
+_PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+").fullmatch
+
+
+def engine_of(app: ASGIApp, limits: Limits, gate: Gate) -> Engine:
+    """
+    What all batches of one middleware run with.
+    """
+    bounds = AnswerBounds(
+        small_bytes=min(_SMALL_RESULT, limits.max_result_bytes),
+        max_bytes=limits.max_result_bytes,
+        max_messages=limits.max_messages,
+    )
+    return Engine(app=app, limits=limits, gate=gate, bounds=bounds)
+
+
+def encoder_of(shown: frozenset[str]) -> Encode:
+    """
+    Writes results that show the headers in *shown*.
+    """
+    names = [name.encode() for name in shown]
+    exposed = {b"content-length": b"", **dict(zip(names, names, strict=True))}
+    return partial(native.encode_result, exposed)
+
+
+def rules_of(
+    limits: Limits, *, batch_path: str, lenient_paths: bool, operation_headers: frozenset[str]
+) -> Rules:
+    """
+    What batches may contain.
+    """
+    return Rules(
+        batch_path=batch_path,
+        lenient_paths=lenient_paths,
+        operation_headers=operation_headers,
+        max_operations=limits.max_operations,
+        max_operation_bytes=limits.max_operation_bytes,
+        max_path_bytes=limits.max_path_bytes,
+        max_query_bytes=limits.max_query_bytes,
+        max_headers=limits.max_headers,
+        max_header_bytes=limits.max_header_bytes,
+        max_json_depth=limits.max_json_depth,
+        max_problems=limits.max_problems,
+        operation_timeout=limits.operation_timeout,
+    )
+
+
+def check_limits(limits: object) -> None:
+    """
+    See that *limits* are `Limits`.
+    """
+    if not isinstance(limits, Limits):
+        raise ConfigurationError(f"limits={limits!r:.100}: pass Limits(…).")
+
+
+def checked_store(store: str | Store) -> Store:
+    """
+    The store that is named or given.
+    """
+    if isinstance(store, str):
+        return open_store(store)
+    if not hasattr(store, "claim"):
+        raise ConfigurationError(f'store={store!r:.100}: write a URL such as "redis://localhost".')
+    return store
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """
+    See that *value* is one of *choices*.
+    """
+    if value not in choices:
+        raise ConfigurationError(f"{name}={value!r:.100}: write {' or '.join(map(repr, choices))}.")
+
+
+def checked_path(path: object) -> str:
+    """
+    A path that every server and router reads the same way.
+    """
+    if not isinstance(path, str) or _PLAIN_PATH(path) is None:
+        raise ConfigurationError(
+            f'path={path!r:.100}: write a path such as "/batch", that starts with "/", does not end'
+            ' with it, and holds letters, digits, "-", "_", "." and "/" only.'
+        )
+    return path
+
+
+def checked_names(setting: str, names: object) -> frozenset[str]:
+    """
+    Names of headers, in lower case, that *setting* may list.
+    """
+    listed = _checked_strings(setting, names)
+    for name in listed:
+        if not is_header_name(name):
+            raise ConfigurationError(f"{setting}: {name!r:.100} is not the name of a header.")
+        reason = why_forbidden(name.lower()) if setting == "operation_headers" else None
+        if setting == "expose_headers" and is_secret_header(name.lower()):
+            reason = f"{name} would hand cookies to scripts."
+        if reason is not None:
+            raise ConfigurationError(f"{setting}: leave {name!r} out. {reason}")
+    return frozenset(name.lower() for name in listed)
+
+
+def checked_scope_keys(keys: object) -> tuple[str, ...]:
+    """
+    Keys of a scope that may be handed on.
+    """
+    listed = _checked_strings("forward_scope_keys", keys)
+    for key in listed:
+        if key in _ROUTE_KEYS:
+            raise ConfigurationError(
+                f"forward_scope_keys: leave {key!r} out; it is made for each operation."
+            )
+    return listed
+
+
+def _checked_strings(setting: str, values: object) -> tuple[str, ...]:
+    if isinstance(values, Iterable) and not isinstance(values, (str, bytes)):
+        listed = tuple(values)
+        if all(isinstance(value, str) for value in listed):
+            return listed
+    raise ConfigurationError(f'{setting}={values!r:.100}: write a list of names, ["…", "…"].')
