@@ -38,6 +38,8 @@ REFUSALS = {
     "background_unavailable": 503,
     "batch_not_finished": 409,
     "batch_not_found": 404,
+    "credentials_refused": 422,
+    "cross_site_request": 403,
     "batch_refused": 400,
     "duplicate_key": 400,
     "idempotency_key_reused": 422,

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from asgi_batch._core.headers import is_header_name, is_secret_header, why_forbidden
+from asgi_batch._core.origins import ANY, is_origin
 from asgi_batch._core.rules import Rules
 from asgi_batch._engine import Engine
 from asgi_batch._gate import Gate
@@ -130,6 +131,20 @@ def checked_names(setting: str, names: object) -> frozenset[str]:
         if reason is not None:
             raise ConfigurationError(f"{setting}: leave {name!r} out. {reason}")
     return frozenset(name.lower() for name in listed)
+
+
+def checked_origins(origins: object) -> frozenset[str]:
+    """
+    Origins whose pages are trusted.
+    """
+    listed = _checked_strings("allowed_origins", origins)
+    for origin in listed:
+        if origin != ANY and not is_origin(origin):
+            raise ConfigurationError(
+                f"allowed_origins: {origin!r:.100} is not an origin; write it as browsers do, as in"
+                ' "https://app.example", or "*" for all.'
+            )
+    return frozenset(listed)
 
 
 def checked_scope_keys(keys: object) -> tuple[str, ...]:

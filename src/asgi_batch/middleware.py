@@ -12,6 +12,7 @@ from asgi_batch._arguments import (
     check_choice,
     check_limits,
     checked_names,
+    checked_origins,
     checked_path,
     checked_scope_keys,
     checked_store,
@@ -57,6 +58,10 @@ class BatchMiddleware:
             the process, ``"redis://…"``, or a `Store` object.
         on_disconnect: ``"abort"`` ends a batch when its client has gone; ``"finish"`` runs it to
             its end, with nobody to hear of it.
+        allowed_origins: Origins of other sites, such as ``"https://app.example"``, whose pages may
+            have browsers send batches; ``"*"`` for all. Clients that are no browsers need none.
+        credentials: ``"refuse"`` refuses batches that would be kept in the store together with
+            ``Authorization``, ``Cookie`` or ``Proxy-Authorization``.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -74,6 +79,8 @@ class BatchMiddleware:
         store: str | Store = "memory://",
         path_policy: Literal["strict", "lenient"] = "strict",
         on_disconnect: Literal["abort", "finish"] = "abort",
+        allowed_origins: Iterable[str] = (),
+        credentials: Literal["keep", "refuse"] = "keep",
     ) -> None:
         if not callable(app):
             raise ConfigurationError(f"BatchMiddleware({app!r:.100}): pass an ASGI app.")
@@ -81,6 +88,7 @@ class BatchMiddleware:
         check_limits(limits)
         check_choice("path_policy", path_policy, ("strict", "lenient"))
         check_choice("on_disconnect", on_disconnect, ("abort", "finish"))
+        check_choice("credentials", credentials, ("keep", "refuse"))
         self.app = app
         self._path = checked_path(path)
         self._gate = Gate(limits.total_concurrency)
@@ -100,6 +108,8 @@ class BatchMiddleware:
                 | checked_names("operation_headers", operation_headers),
             ),
             forward_scope_keys=checked_scope_keys(forward_scope_keys),
+            allowed_origins=checked_origins(allowed_origins),
+            keeps_credentials=credentials == "keep",
             aborts_on_disconnect=on_disconnect == "abort",
         )
 

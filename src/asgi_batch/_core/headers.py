@@ -14,6 +14,8 @@ from typing import Final
 from asgi_batch._core.models import HeaderPair, HeaderPairs
 from asgi_batch._core.rules import Rules
 
+_CREDENTIALS: Final = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+
 # Names that say who the caller is, where the request came from or which URL is meant. They are
 # the outer request's to say, for all operations alike.
 _CALLER: Final = frozenset(
@@ -161,6 +163,13 @@ def encode_headers(headers: Mapping[str, str]) -> HeaderPairs:
     Checked *headers* as ASGI wants them.
     """
     return tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
+
+
+def has_credentials(headers: Iterable[HeaderPair]) -> bool:
+    """
+    Whether *headers* hold what HTTP itself knows as credentials.
+    """
+    return any(name.lower() in _CREDENTIALS for name, _ in headers)
 
 
 def inherited_headers(outer: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:

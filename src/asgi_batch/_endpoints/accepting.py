@@ -10,13 +10,20 @@ from typing import Final
 
 import anyio
 
+from asgi_batch._core.headers import has_credentials
 from asgi_batch._core.idempotency import Idempotency, idempotency_of
 from asgi_batch._core.models import Batch, Summary
 from asgi_batch._core.preferences import Preferences
 from asgi_batch._core.records import Entry, Snapshot
 from asgi_batch._endpoints.endpoint import JSON, Endpoint
 from asgi_batch.dialects import native, native_later
-from asgi_batch.errors import BatchNotFound, BatchRefused, InvalidParameter, Overloaded
+from asgi_batch.errors import (
+    BatchNotFound,
+    BatchRefused,
+    CredentialsRefused,
+    InvalidParameter,
+    Overloaded,
+)
 from asgi_batch.progress import follow
 
 # Seconds between two looks at a batch that is waited for.
@@ -62,6 +69,7 @@ class AcceptingEndpoint(Endpoint):
         """
         Keep *batch*, and answer with its results if they are there within *wait* seconds.
         """
+        self._check_credentials()
         background = self._settings.background
         # It may be closed by the time that the waiting is over.
         durability = background.store.durability
@@ -82,6 +90,14 @@ class AcceptingEndpoint(Endpoint):
         location = f"{self._base}/{snapshot.batch_id}/status".encode()
         headers = [JSON, (b"location", location), (b"retry-after", b"1"), *headers]
         await self._respond(202, headers, [body])
+
+    def _check_credentials(self) -> None:
+        if not self._settings.keeps_credentials and has_credentials(self._scope["headers"]):
+            most = self._engine.limits.sync_operations
+            raise CredentialsRefused(
+                "This batch would be kept for later, and the server keeps no credentials. Send at"
+                f" most {most} operations, without Prefer and Idempotency-Key."
+            )
 
     async def _wait_for(self, snapshot: Snapshot, seconds: float) -> Snapshot:
         store = self._settings.background.store

@@ -15,6 +15,7 @@ import orjson
 from anyio.lowlevel import checkpoint
 
 from asgi_batch._background import Background
+from asgi_batch._core.origins import is_foreign
 from asgi_batch._core.records import Entry
 from asgi_batch._core.rules import Rules
 from asgi_batch._core.scope import MARKER
@@ -23,6 +24,7 @@ from asgi_batch._ledger import Encode
 from asgi_batch._request_body import BodyReader
 from asgi_batch.errors import (
     BatchRefused,
+    CrossSiteRequest,
     MethodNotAllowed,
     NestedBatch,
     Overloaded,
@@ -39,6 +41,9 @@ _COMMON_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
 )
 
+# Methods that change something (RFC 9110 section 9.2.1).
+_UNSAFE: Final = frozenset(("POST", "DELETE"))
+
 JSON: Final = (b"content-type", b"application/json")
 
 
@@ -53,6 +58,8 @@ class Settings:
         encode: Writes a result.
         background: Carries out batches that outlive their request.
         forward_scope_keys: Keys of the outer scope that operations get to see.
+        allowed_origins: Whose pages may have browsers send requests that change something.
+        keeps_credentials: Whether a batch may be kept whose request has credentials.
         aborts_on_disconnect: Whether a batch ends when its client has gone.
     """
 
@@ -61,6 +68,8 @@ class Settings:
     encode: Encode
     background: Background
     forward_scope_keys: tuple[str, ...]
+    allowed_origins: frozenset[str]
+    keeps_credentials: bool
     aborts_on_disconnect: bool
 
 
@@ -76,6 +85,8 @@ class Endpoint(ABC):
     """
 
     methods: tuple[str, ...] = ()
+    #: Operations of the batch in the request, once they have been found to be sound.
+    operations: int | None = None
 
     def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send) -> None:
         self._settings = settings
@@ -96,13 +107,22 @@ class Endpoint(ABC):
                 if MARKER in self._scope:
                     raise NestedBatch("An operation cannot be a batch itself.")
                 if method == "OPTIONS":
-                    await self._respond(204, [self._allow], [])
+                    await self._describe()
                 elif method in self.methods:
+                    self._check_origin(method)
                     await self._answer()
                 else:
                     raise MethodNotAllowed(f"Use {' or '.join(self.methods)} here.")
         except BatchRefused as refusal:
             await self._refuse(refusal)
+
+    def _check_origin(self, method: str) -> None:
+        allowed = self._settings.allowed_origins
+        if method in _UNSAFE and is_foreign(self._scope["headers"], allowed):
+            raise CrossSiteRequest("This origin may not send batches, nor cancel them.")
+
+    async def _describe(self) -> None:
+        await self._respond(204, [self._allow], [])
 
     @property
     def size(self) -> int:
@@ -171,6 +191,8 @@ class Endpoint(ABC):
 
     async def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         named = [*headers, *_COMMON_HEADERS]
+        if self.operations is not None:
+            named.append((b"batch-operations", b"%d" % self.operations))
         await self._send({"type": "http.response.start", "status": status, "headers": named})
 
     async def _send_body(self, chunks: Iterator[bytes]) -> None:

@@ -41,6 +41,7 @@ class RetryEndpoint(BatchEndpoint, AcceptingEndpoint):
             raise InvalidParameter("Send no body: the operations are those of the batch.")
         snapshot = await self._snapshot()
         batch = await self._rest_of(snapshot)
+        self.operations = len(batch.operations)
         preferences = preferences_of(self._scope["headers"])
         await self._accept(
             batch,

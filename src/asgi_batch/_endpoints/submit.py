@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 from contextvars import copy_context
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,6 +22,13 @@ from asgi_batch._ledger import Ledger
 from asgi_batch._pending import Pending
 from asgi_batch.dialects import native
 from asgi_batch.types import Receive, Scope, Send
+
+# The limits that clients can do something about.
+_TOLD: Final = """
+    max_operations sync_operations max_body_bytes max_operation_bytes max_result_bytes
+    max_path_bytes max_query_bytes max_headers max_header_bytes max_json_depth
+    operation_timeout batch_timeout
+    """.split()
 
 
 class SubmitEndpoint(AcceptingEndpoint):
@@ -42,9 +50,10 @@ class SubmitEndpoint(AcceptingEndpoint):
         if document is None:
             return
         batch = native.decode(document, self._settings.rules)
+        self.operations = len(batch.operations)
         preferences = preferences_of(self._scope["headers"])
         idempotency = self._idempotency(document)
-        is_large = len(batch.operations) > self._engine.limits.sync_operations
+        is_large = self.operations > self._engine.limits.sync_operations
         if self._is_kept(preferences, is_large=is_large, has_key=idempotency is not None):
             is_soon = not is_large and not preferences.later
             usual = self._engine.limits.batch_timeout if is_soon else None
@@ -57,6 +66,10 @@ class SubmitEndpoint(AcceptingEndpoint):
         # Where nothing runs in the background, "wait" is a wish that a small batch does without.
         is_handed_over = preferences.wait is not None and self._settings.background.is_on
         return is_large or has_key or preferences.later or is_handed_over
+
+    async def _describe(self) -> None:
+        limits = {name: getattr(self._engine.limits, name) for name in _TOLD}
+        await self._respond(200, [JSON, self._allow], [native.encode_limits(limits)])
 
     async def _run(self, batch: Batch) -> None:
         limits = self._engine.limits

@@ -105,6 +105,13 @@ def encode_result(exposed: Mapping[bytes, bytes], result: Result) -> bytes:
     return head + b"}"
 
 
+def encode_limits(limits: Mapping[str, float]) -> bytes:
+    """
+    Bounds that a client has to keep to, by their names, which are written as JSON writes them.
+    """
+    return _encode({"limits": {_camel(name): number for name, number in limits.items()}})
+
+
 def encode_answer(results: list[bytes], summary: Summary) -> list[bytes]:
     """
     The parts of the answer to a batch, in order; *results* are of `encode_result`.
@@ -113,6 +120,11 @@ def encode_answer(results: list[bytes], summary: Summary) -> list[bytes]:
     parts[1::2] = results
     parts[0], parts[-1] = b'{"results":[', b'],"summary":%b}' % _encode(summary)
     return parts
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _failure(result: Result) -> bytes:

@@ -1,0 +1,104 @@
+"""
+Every error of asgi_batch, in one tree; it raises none of them itself.
+
+AsgiBatchError
+├── ConfigurationError            a wrong argument, raised at construction
+├── BatchRefused                  the whole batch; becomes a problem+json answer
+│   ├── InvalidJSON                   400 invalid_json
+│   ├── InvalidUnicode                400 invalid_unicode
+│   ├── JSONTooDeep                   400 json_too_deep
+│   ├── DuplicateKey                  400 duplicate_key
+│   ├── NestedBatch                   400 nested_batch
+│   ├── CrossSiteRequest              403 cross_site_request
+│   ├── MethodNotAllowed              405 method_not_allowed
+│   ├── RequestTimeout                408 request_timeout
+│   ├── PayloadTooLarge               413 payload_too_large
+│   ├── TooManyOperations             413 too_many_operations
+│   ├── UnsupportedMediaType          415 unsupported_media_type
+│   ├── UnsupportedContentEncoding    415 unsupported_content_encoding
+│   ├── InvalidBatch                  422 invalid_batch, with the list of problems
+│   ├── InvalidParameter              400 invalid_parameter
+│   ├── CredentialsRefused            422 credentials_refused
+│   ├── IdempotencyKeyReused          422 idempotency_key_reused
+│   ├── BatchNotFound                 404 batch_not_found
+│   ├── BatchNotFinished              409 batch_not_finished
+│   ├── NothingToRetry                409 nothing_to_retry
+│   ├── OperationsErased              410 operations_erased
+│   ├── Overloaded                    503 overloaded
+│   ├── BackgroundUnavailable         503 background_unavailable
+│   ├── StoreUnavailable              503 store_unavailable
+│   ├── StoreFull                     503 store_full
+│   └── WrongProcess                  503 wrong_process
+└── OperationAborted              raised into the wrapped app by ``send()``
+
+An error of one operation is not an exception but a `Failure` (`_core/failures.py`): it becomes
+that operation's result and touches nothing else.
+"""
+
+from asgi_batch.errors._base import (
+    AsgiBatchError,
+    BatchRefused,
+    ConfigurationError,
+    OperationAborted,
+)
+from asgi_batch.errors._later import (
+    BackgroundUnavailable,
+    BatchNotFinished,
+    BatchNotFound,
+    CredentialsRefused,
+    IdempotencyKeyReused,
+    NothingToRetry,
+    OperationsErased,
+    StoreFull,
+    StoreUnavailable,
+    WrongProcess,
+)
+from asgi_batch.errors._request import (
+    CrossSiteRequest,
+    DuplicateKey,
+    InvalidBatch,
+    InvalidJSON,
+    InvalidParameter,
+    InvalidUnicode,
+    JSONTooDeep,
+    MethodNotAllowed,
+    NestedBatch,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    TooManyOperations,
+    UnsupportedContentEncoding,
+    UnsupportedMediaType,
+)
+
+__all__ = [
+    "AsgiBatchError",
+    "BackgroundUnavailable",
+    "BatchNotFinished",
+    "BatchNotFound",
+    "BatchRefused",
+    "ConfigurationError",
+    "CredentialsRefused",
+    "CrossSiteRequest",
+    "DuplicateKey",
+    "IdempotencyKeyReused",
+    "InvalidBatch",
+    "InvalidJSON",
+    "InvalidParameter",
+    "InvalidUnicode",
+    "JSONTooDeep",
+    "MethodNotAllowed",
+    "NestedBatch",
+    "NothingToRetry",
+    "OperationAborted",
+    "OperationsErased",
+    "Overloaded",
+    "PayloadTooLarge",
+    "RequestTimeout",
+    "StoreFull",
+    "StoreUnavailable",
+    "TooManyOperations",
+    "UnsupportedContentEncoding",
+    "UnsupportedMediaType",
+    "WrongProcess",
+]
