@@ -95,12 +95,12 @@ class Store(MemoryStore):
 DOWN = StoreUnavailable("It does not answer.")
 
 
-def a_process(app, store, **limits):
+def a_process(app, store, on_end=None, **limits):
     """
     A `Background` that looks often; *limits* replace or add.
     """
     limits = {"scan_interval": 0.02, "cancel_interval": 0.02, **limits}
-    return BatchMiddleware(app, limits=Limits(**limits), store=store)._background
+    return BatchMiddleware(app, limits=Limits(**limits), store=store, on_end=on_end)._background
 
 
 @asynccontextmanager

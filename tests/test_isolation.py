@@ -228,6 +228,7 @@ async def test_t49_nothing_of_an_operation_reaches_the_outer_answer():
 
     assert answer.status == 200
     assert answer.headers == {
+        "batch-operations": "1",
         "content-type": "application/json",
         "content-length": str(len(answer.body)),
         "cache-control": "no-store",

@@ -3,6 +3,7 @@
 from asgi_batch._call import current_operation
 from asgi_batch._core.models import CurrentOperation
 from asgi_batch._core.records import Snapshot
+from asgi_batch._core.reports import BatchReport
 from asgi_batch._gate import GateStatistics
 from asgi_batch.errors import (
     AsgiBatchError,
@@ -19,6 +20,7 @@ __all__ = [
     "AsgiBatchError",
     "BatchMiddleware",
     "BatchNotFound",
+    "BatchReport",
     "ConfigurationError",
     "CurrentOperation",
     "GateStatistics",

@@ -15,11 +15,12 @@ from asgi_batch._core.rules import Rules
 from asgi_batch._engine import Engine
 from asgi_batch._gate import Gate
 from asgi_batch._ledger import Encode
+from asgi_batch._reporter import OnEnd, Reporter
 from asgi_batch._subrequest import AnswerBounds
 from asgi_batch.dialects import native
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Limits
-from asgi_batch.ports import Store
+from asgi_batch.ports import Store, Tracer
 from asgi_batch.stores import open_store
 from asgi_batch.types import ASGIApp
 
@@ -35,7 +36,9 @@ _SMALL_RESULT: Final = 1024
 _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+").fullmatch
 
 
-def engine_of(app: ASGIApp, limits: Limits, gate: Gate) -> Engine:
+def engine_of(
+    app: ASGIApp, limits: Limits, gate: Gate, *, on_end: OnEnd | None, tracer: Tracer | None
+) -> Engine:
     """
     What all batches of one middleware run with.
     """
@@ -44,7 +47,22 @@ def engine_of(app: ASGIApp, limits: Limits, gate: Gate) -> Engine:
         max_bytes=limits.max_result_bytes,
         max_messages=limits.max_messages,
     )
-    return Engine(app=app, limits=limits, gate=gate, bounds=bounds)
+    called = app if tracer is None else tracer.wrap(app)
+    reporter = Reporter(on_end, tracer)
+    return Engine(app=called, limits=limits, gate=gate, bounds=bounds, reporter=reporter)
+
+
+def check_hooks(on_end: object, tracer: object) -> None:
+    """
+    See that both can be called as they will be.
+    """
+    if not (on_end is None or callable(on_end)):
+        raise ConfigurationError(f"on_end={on_end!r:.100}: pass a function that takes a report.")
+    if not (tracer is None or hasattr(tracer, "wrap")):
+        raise ConfigurationError(
+            f"tracer={tracer!r:.100}: pass a Tracer, such as OpenTelemetry() of"
+            " asgi_batch.contrib.opentelemetry."
+        )
 
 
 def encoder_of(shown: frozenset[str]) -> Encode:

@@ -28,6 +28,7 @@ from asgi_batch._core.packing import (
     unpack_operations,
 )
 from asgi_batch._core.records import Claim, NewBatch, Snapshot
+from asgi_batch._core.reports import short
 from asgi_batch._terms import Terms
 from asgi_batch.errors import AsgiBatchError, BackgroundUnavailable, IdempotencyKeyReused
 from asgi_batch.limits import Limits
@@ -249,8 +250,9 @@ class Background:
             operations = [each async for each in _in_turns(unpack_operations(claim.chunks))]
             template = template_of(claim.caller, self._lifespan)
         except msgspec.DecodeError:
-            logger.exception("Batch %.8s… cannot be read.", claim.hold.batch_id)
+            logger.exception("Batch %s… cannot be read.", short(claim.hold.batch_id))
             await self._terms.store.fail(claim.hold, "record_corrupt")
+            self._terms.engine.reporter.fail(claim, "record_corrupt")
             return None
         return Carrier(self._terms, claim, operations, template)
 
@@ -258,14 +260,14 @@ class Background:
         try:
             await carrier.drain()
         except Exception:
-            logger.exception("Batch %.8s… stays held until its lease ends.", carrier.batch_id)
+            logger.exception("Batch %s… stays held until its lease ends.", short(carrier.batch_id))
 
     async def _carry(self, carrier: Carrier) -> None:
         try:
             with self._terms.engine.gate.counting(carrier), self._terms.turns:
                 await carrier.run()
         except Exception:
-            logger.exception("Batch %.8s… is given up by this process.", carrier.batch_id)
+            logger.exception("Batch %s… is given up by this process.", short(carrier.batch_id))
         finally:
             self._carriers.discard(carrier)
             self._wake.set()

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import anyio
 
 from asgi_batch._core.models import CurrentOperation
+from asgi_batch._core.reports import short
 from asgi_batch._subrequest import ABORTED, COMPLETE, Subrequest
 
 Call: TypeAlias = Coroutine[Any, Any, None]
@@ -137,6 +138,6 @@ def contain(
         logger.error("Operation %d raised an exception after its answer.", index, exc_info=error)
         return
     level = logging.DEBUG if phase == ABORTED else logging.ERROR
-    message = "Operation %d of batch %.8s… raised an exception (error id %s)."
-    logger.log(level, message, index, batch_id, error_id, exc_info=error)
+    message = "Operation %d of batch %s… raised an exception (error id %s)."
+    logger.log(level, message, index, short(batch_id), error_id, exc_info=error)
     subrequest.crash(error_id)

@@ -19,7 +19,8 @@ from asgi_batch._core.failures import Failure
 from asgi_batch._core.lookahead import Lookahead
 from asgi_batch._core.models import Batch, Operation, Result
 from asgi_batch._core.records import Claim, Entry, Saving
-from asgi_batch._core.repeating import is_safe_to_repeat
+from asgi_batch._core.repeating import is_safe_to_repeat, why_not_again
+from asgi_batch._core.reports import Ending
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
@@ -60,8 +61,8 @@ class Carrier:
         self._limits = terms.engine.limits
         self._claim = claim
         self.size = sum(map(len, claim.chunks))
-        self._total = len(operations)
         self._template = template
+        self._watch = terms.engine.reporter.begin("later", template.headers, self.batch_id)
         left = [each for each in operations if each.index not in claim.finished]
         self._suspects = [each for each in left if each.index < claim.allowed]
         self._others = [each for each in left if each.index >= claim.allowed]
@@ -70,13 +71,14 @@ class Carrier:
             Batch(left, claim.stops_on_error),
             terms.encode,
             self._limits.max_response_bytes,
-            total=self._total,
+            total=len(operations),
             on_arrival=self._news.arrive,
         )
         self._pending = self._calls_of(self._others, may_start=0)
         self._execution = self._execution_of(self._others, self._pending)
         self._current, self._calls = self._execution, self._pending
         self._alone: Operation | None = None
+        self._ending: Ending = "released"
         self._fence = math.inf
         self._lookahead = Lookahead(self._limits.concurrency)
         self._unsaved: list[Entry] = []
@@ -106,6 +108,7 @@ class Carrier:
                     await self._run(self._execution)
         finally:
             self._ended.set()
+            self._watch.end(self._ending, self._claim.snapshot.plus(self._ledger.summary()))
 
     @property
     def batch_id(self) -> str:
@@ -127,11 +130,8 @@ class Carrier:
         """
         self._is_draining = self._store.durability == "store"
         with anyio.move_on_after(self._limits.drain_timeout):
-            if self._is_draining:
-                await self._current.pause()
-            else:
-                # Nobody else could go on with it.
-                await self._ended.wait()
+            # Where nobody else could go on with it, it has that time for its end.
+            await (self._current.pause() if self._is_draining else self._ended.wait())
         self._is_draining = True
         started = self._pending.started
         await self._current.abort()
@@ -186,9 +186,9 @@ class Carrier:
         return Pending(
             operations,
             batch_id=self.batch_id,
-            total=self._total,
+            total=self._claim.snapshot.total,
             template=self._template,
-            context=Context(),
+            context=self._watch.prepare(Context()),
             attempt=attempt,
             may_start=may_start,
             group=SMALL_GROUP,
@@ -209,10 +209,9 @@ class Carrier:
 
     def _settle_suspects(self) -> None:
         for operation in self._suspects:
-            if not is_safe_to_repeat(operation):
-                self._ledger.record(Result.failed(operation, Failure.OUTCOME_UNKNOWN))
-            elif self._attempts(operation) >= self._limits.max_attempts:
-                self._ledger.record(Result.failed(operation, Failure.WORKER_LOST))
+            attempts, most = self._attempts(operation), self._limits.max_attempts
+            if (failure := why_not_again(operation, attempts, most)) is not None:
+                self._ledger.record(Result.failed(operation, failure))
 
     def _heed_failures(self, earlier: int = 0) -> None:
         has_failed = earlier or "failed" in self._ledger.bad_ends.values()
@@ -283,6 +282,7 @@ class Carrier:
         self._current.pace.fence = self._execution.pace.fence = self._fence
         if ends:
             self._is_over = True
+            self._ending = "completed" if standing == "held" else standing
         elif standing == "cancelled" and not self._has_heard:
             self.cancel()
         elif standing == "held" and not self._is_draining:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from asgi_batch._gate import Gate
+from asgi_batch._reporter import Reporter
 from asgi_batch._subrequest import AnswerBounds
 from asgi_batch.limits import Limits
 from asgi_batch.types import ASGIApp
@@ -22,9 +23,11 @@ class Engine:
         limits: Bounds in time and size.
         gate: Bounds what all batches do at a time.
         bounds: What is taken of each answer.
+        reporter: Tells of batches.
     """
 
     app: ASGIApp
     limits: Limits
     gate: Gate
     bounds: AnswerBounds
+    reporter: Reporter

@@ -52,6 +52,7 @@ class Ledger:
     """
 
     __slots__ = (
+        "_count",
         "_encode",
         "_max_bytes",
         "_on_arrival",
@@ -77,7 +78,7 @@ class Ledger:
         self._on_arrival = on_arrival
         self._max_bytes = max_bytes
         self._stops_on_error = batch.stop_on_error
-        self.open = len(batch.operations)
+        self.open = self._count = len(batch.operations)
         self.results = [b""] * (self.open if total is None else total)
         self.arrivals: list[int] = []
         self.bad_ends: dict[int, Outcome] = {}
@@ -137,10 +138,10 @@ class Ledger:
         """
         How the operations have ended so far.
         """
-        total = len(self.arrivals) + self.open
         skipped = sum(end == "skipped" for end in self.bad_ends.values())
         failed = len(self.bad_ends) - skipped
-        return Summary(total, len(self.arrivals) - len(self.bad_ends), failed, skipped)
+        succeeded = self._count - self.open - len(self.bad_ends)
+        return Summary(self._count, succeeded, failed, skipped)
 
     def _count_failure(self, result: Result) -> Failure | None:
         if result.is_skipped:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from asgi_batch._arguments import (
     check_choice,
+    check_hooks,
     check_limits,
     checked_names,
     checked_origins,
@@ -22,6 +23,7 @@ from asgi_batch._arguments import (
 )
 from asgi_batch._background import Background
 from asgi_batch._core.headers import OPERATION_HEADERS, RESULT_HEADERS
+from asgi_batch._core.reports import BatchReport
 from asgi_batch._core.scope import route_path
 from asgi_batch._endpoints import Settings, endpoint_for
 from asgi_batch._gate import Gate, GateStatistics
@@ -30,7 +32,7 @@ from asgi_batch._terms import Terms
 from asgi_batch._worker import Turns
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Limits
-from asgi_batch.ports import Store
+from asgi_batch.ports import Store, Tracer
 from asgi_batch.progress import Progress
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
 
@@ -62,6 +64,10 @@ class BatchMiddleware:
             have browsers send batches; ``"*"`` for all. Clients that are no browsers need none.
         credentials: ``"refuse"`` refuses batches that would be kept in the store together with
             ``Authorization``, ``Cookie`` or ``Proxy-Authorization``.
+        on_end: Called with a `BatchReport` at the end of each batch, for metrics. It must be
+            quick; what it raises is logged.
+        tracer: Makes traces, such as ``OpenTelemetry()`` of ``asgi_batch.contrib.opentelemetry``
+            (extra ``otel``).
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -81,6 +87,8 @@ class BatchMiddleware:
         on_disconnect: Literal["abort", "finish"] = "abort",
         allowed_origins: Iterable[str] = (),
         credentials: Literal["keep", "refuse"] = "keep",
+        on_end: Callable[[BatchReport], None] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         if not callable(app):
             raise ConfigurationError(f"BatchMiddleware({app!r:.100}): pass an ASGI app.")
@@ -89,10 +97,11 @@ class BatchMiddleware:
         check_choice("path_policy", path_policy, ("strict", "lenient"))
         check_choice("on_disconnect", on_disconnect, ("abort", "finish"))
         check_choice("credentials", credentials, ("keep", "refuse"))
+        check_hooks(on_end, tracer)
         self.app = app
         self._path = checked_path(path)
         self._gate = Gate(limits.total_concurrency)
-        engine = engine_of(app, limits, self._gate)
+        engine = engine_of(app, limits, self._gate, on_end=on_end, tracer=tracer)
         encode = encoder_of(RESULT_HEADERS | checked_names("expose_headers", expose_headers))
         terms = Terms(store=checked_store(store), engine=engine, encode=encode, turns=Turns())
         self._background = Background(terms, limits)

@@ -4,8 +4,10 @@ What the library asks of its plugs, each as a Protocol; it holds no code of its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
+from asgi_batch._core.models import HeaderPair
 from asgi_batch._core.records import (
     Claim,
     Created,
@@ -17,6 +19,8 @@ from asgi_batch._core.records import (
     Saving,
     Snapshot,
 )
+from asgi_batch._core.reports import BatchReport, Mode
+from asgi_batch.types import ASGIApp
 
 #: What a holder learns from each write: go on, stop because of a cancellation, or stop because
 #: somebody else holds the batch now or it is gone.
@@ -155,5 +159,45 @@ class Store(Protocol):
             after: Start after the operation of this index; -1 for the first page.
             limit: Operations to look at, at most.
             outcome: Only results of this kind; all kinds where None.
+        """
+        ...
+
+
+class BatchSpan(Protocol):
+    """
+    One batch in a trace.
+    """
+
+    def enter(self) -> None:
+        """
+        Make what the calling context starts from now on a part of it.
+        """
+        ...
+
+    def end(self, report: BatchReport) -> None:
+        """
+        Close it.
+        """
+        ...
+
+
+class Tracer(Protocol):
+    """
+    Makes traces of batches, and of the operations in them.
+    """
+
+    def begin(self, mode: Mode, headers: Sequence[HeaderPair]) -> BatchSpan:
+        """
+        Begin with a batch.
+
+        Args:
+            mode: Whether it is answered at once.
+            headers: Of its request, which may name the trace that it belongs to.
+        """
+        ...
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """
+        *app* with a span around each operation; called once, for operations only.
         """
         ...

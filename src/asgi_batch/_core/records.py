@@ -11,6 +11,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from asgi_batch._core.models import Summary
+
 #: How a batch is; the last three are final.
 Status: TypeAlias = Literal["processing", "completed", "cancelled", "failed"]
 #: How an operation ended.
@@ -72,6 +74,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         The same from 0 to 100.
         """
         return 100 * self.progress
+
+    def plus(self, more: Summary) -> Summary:
+        """
+        How the operations have ended when what is still open ends as *more* says.
+        """
+        return Summary(
+            self.total,
+            self.succeeded + more.succeeded,
+            self.failed + more.failed,
+            self.skipped + more.skipped,
+        )
 
     @property
     def is_finished(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from asgi_batch._core.failures import Failure
 from asgi_batch._core.models import Operation
 
 # RFC 9110 section 9.2.2.
@@ -19,3 +20,17 @@ def is_safe_to_repeat(operation: Operation) -> bool:
     return operation.method in _IDEMPOTENT or any(
         name == b"idempotency-key" for name, _ in operation.headers
     )
+
+
+def why_not_again(operation: Operation, attempts: int, most: int) -> Failure | None:
+    """
+    Why *operation*, which may have run before, must not run again; None where it may.
+
+    Args:
+        operation: The operation.
+        attempts: How often it may have run.
+        most: How often it may run.
+    """
+    if not is_safe_to_repeat(operation):
+        return Failure.OUTCOME_UNKNOWN
+    return Failure.WORKER_LOST if attempts >= most else None

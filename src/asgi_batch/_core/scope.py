@@ -51,14 +51,17 @@ class ScopeTemplate:
     Args:
         outer: The scope of the batch request.
         forward: Further keys of *outer* that operations get to see.
+
+    Attributes:
+        headers: What all operations take over from the batch request.
     """
 
-    __slots__ = ("_common", "_headers", "_prefix", "_raw_prefix", "_state", "_tls")
+    __slots__ = ("_common", "_prefix", "_raw_prefix", "_state", "_tls", "headers")
 
     def __init__(self, outer: Scope, forward: Iterable[str] = ()) -> None:
         self._prefix = path_prefix(outer)
         self._raw_prefix = quote(self._prefix).encode()
-        self._headers = inherited_headers(outer["headers"])
+        self.headers = inherited_headers(outer["headers"])
         self._state = _shared_state(outer.get("state"))
         self._tls = _frozen((outer.get("extensions") or {}).get("tls"))
         self._common: dict[str, Any] = {
@@ -85,7 +88,7 @@ class ScopeTemplate:
         scope["path"] = self._prefix + operation.path
         scope["raw_path"] = self._raw_prefix + operation.raw_path
         scope["query_string"] = operation.query_string
-        inherited = self._inherited(operation.replaces) if operation.replaces else self._headers
+        inherited = self._inherited(operation.replaces) if operation.replaces else self.headers
         scope["headers"] = [*inherited, *operation.headers]
         scope["extensions"] = {} if self._tls is None else {"tls": self._tls.copy()}
         scope[MARKER] = current
@@ -94,7 +97,7 @@ class ScopeTemplate:
         return scope
 
     def _inherited(self, replaced: frozenset[bytes]) -> HeaderPairs:
-        return tuple(pair for pair in self._headers if pair[0] not in replaced)
+        return tuple(pair for pair in self.headers if pair[0] not in replaced)
 
 
 def _address(pair: Sequence[Any] | None) -> tuple[Any, ...] | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
+from time import monotonic
 from typing import Final
 
 import anyio
@@ -15,6 +16,7 @@ from asgi_batch._core.idempotency import Idempotency, idempotency_of
 from asgi_batch._core.models import Batch, Summary
 from asgi_batch._core.preferences import Preferences
 from asgi_batch._core.records import Entry, Snapshot
+from asgi_batch._core.reports import BatchReport
 from asgi_batch._endpoints.endpoint import JSON, Endpoint
 from asgi_batch.dialects import native, native_later
 from asgi_batch.errors import (
@@ -40,6 +42,17 @@ class AcceptingEndpoint(Endpoint):
     def _check_room(self) -> None:
         if self._engine.gate.abandoned >= self._engine.limits.max_abandoned:
             raise Overloaded("Too many operations did not stop when they were late.")
+
+    async def _refuse(self, refusal: BatchRefused) -> None:
+        report = BatchReport(
+            mode="now",
+            ending="refused",
+            code=refusal.code,
+            total=self.operations or 0,
+            seconds=monotonic() - self._started_at,
+        )
+        self._engine.reporter.tell(report)
+        await super()._refuse(refusal)
 
     def _idempotency(self, content: bytes) -> Idempotency | None:
         try:

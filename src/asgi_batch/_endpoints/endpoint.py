@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 import anyio
@@ -94,6 +95,7 @@ class Endpoint(ABC):
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._started_at = monotonic()
         self._result_bytes = 0
         self._body = BodyReader(scope, receive, self._engine.limits, self._engine.gate)
 

@@ -76,12 +76,15 @@ class SubmitEndpoint(AcceptingEndpoint):
         encode = self._settings.encode
         ledger = Ledger(batch, encode, limits.max_response_bytes)
         batch_id = secrets.token_urlsafe(24)
+        watch = self._engine.reporter.begin(
+            "now", self._scope["headers"], batch_id, since=self._started_at
+        )
         pending = Pending(
             batch.operations,
             batch_id=batch_id,
             total=len(batch.operations),
             template=ScopeTemplate(self._scope, self._settings.forward_scope_keys),
-            context=copy_context(),
+            context=watch.prepare(copy_context()),
         )
         execution = Execution(
             self._engine, batch, batch_id=batch_id, pending=pending, ledger=ledger
@@ -94,6 +97,8 @@ class SubmitEndpoint(AcceptingEndpoint):
             # What apps leave behind in a task comes up when the task ends. It has been logged.
             if not execution.has_remains:
                 raise
+        finally:
+            watch.end("aborted" if ledger.open else "completed", ledger.summary())
         if execution.has_remains:
             await self._obey_cancellation()
 

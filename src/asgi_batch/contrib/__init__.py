@@ -1,0 +1,1 @@
+"""Help for one other library each; nothing here is imported unless a user does it."""
