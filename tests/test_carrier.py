@@ -7,11 +7,12 @@ from time import monotonic
 import anyio
 import pytest
 
-from asgi_batch._core.records import Entry
+from asgi_batch._core.records import Entry, Saving
 from background import (
     DOWN,
     KEY,
     App,
+    Clock,
     Store,
     a_process,
     carrier_of,
@@ -504,3 +505,38 @@ def test_terms_are_parts_of_the_lease():
 
     assert (terms.lease, terms.grace, terms.beat) == (30.0, 20.0, 1.0)
     assert slow.beat == 10.0
+
+
+class TestExpiry:
+    async def test_t42_a_batch_that_has_waited_for_too_long_does_not_run(self):
+        """
+        T42: what its caller may do may have changed; what may have run before is told as such.
+        """
+        app, clock = App(), Clock()
+        store = Store(clock)
+        batch_id = await left_behind(store, "GET /0", "POST /1", "GET /2", "GET /3", allowed=2)
+        clock.now += 3601.0
+        async with running(app, store):
+            ends = await endings(store, batch_id)
+            snapshot = await finished(store, batch_id)
+
+        assert ends == ["outcome_unknown", "outcome_unknown", "expired", "expired"]
+        assert (snapshot.status, snapshot.skipped) == ("completed", 2)
+        assert app.starts == []
+
+    async def test_t42_a_batch_that_has_just_got_further_goes_on(self):
+        """
+        T42: however long ago it was accepted, as what is running already was expected.
+        """
+        app, clock = App(), Clock()
+        store = Store(clock)
+        batch_id = await left_behind(store, "GET /0", "GET /1")
+        clock.now += 3500.0
+        claim = await store.claim(1.0, batch_id)
+        await store.save(claim.hold, Saving(entries=[SUCCEEDED], allowed=1, lease=0.0))
+        clock.now += 3500.0
+        async with running(app, store):
+            ends = await endings(store, batch_id)
+
+        assert ends == [200, 200]
+        assert app.starts == ["/1"]

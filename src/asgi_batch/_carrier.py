@@ -19,7 +19,7 @@ from asgi_batch._core.failures import Failure
 from asgi_batch._core.lookahead import Lookahead
 from asgi_batch._core.models import Batch, Operation, Result
 from asgi_batch._core.records import Claim, Entry, Saving
-from asgi_batch._core.repeating import is_safe_to_repeat, why_not_again
+from asgi_batch._core.repeating import is_safe_to_repeat, why_none_may_start, why_not_again
 from asgi_batch._core.reports import Ending
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._executor import Execution
@@ -93,8 +93,9 @@ class Carrier:
         """
         try:
             async with anyio.create_task_group() as tasks:
-                if self._claim.is_cancelled:
-                    self._skip(Failure.CANCELLED)
+                reason = why_none_may_start(self._claim, self._limits.max_queue_age)
+                if reason is not None:
+                    self._skip(reason)
                 else:
                     self._settle_suspects()
                     self._heed_failures(self._claim.snapshot.failed)
@@ -281,8 +282,7 @@ class Carrier:
         self._fence = asked_at + self._terms.grace
         self._current.pace.fence = self._execution.pace.fence = self._fence
         if ends:
-            self._is_over = True
-            self._ending = "completed" if standing == "held" else standing
+            self._is_over, self._ending = True, "completed" if standing == "held" else standing
         elif standing == "cancelled" and not self._has_heard:
             self.cancel()
         elif standing == "held" and not self._is_draining:

@@ -56,6 +56,9 @@ class Limits:
         max_background_batches: Unfinished batches that the store holds; from there on new ones are
             refused.
         max_attempts: How often an operation is started whose process dies each time.
+        max_queue_age: Seconds that a batch may wait for a process to carry it out, since something
+            last changed; from there on nothing of it starts. What the caller was allowed to do
+            then may no longer be so, and nobody expects it any more.
         lease: Seconds after which a batch whose process is silent is taken over by another.
         scan_interval: Seconds between two looks for batches that nobody holds.
         cancel_interval: Seconds in which each process hears of a cancellation.
@@ -93,6 +96,7 @@ class Limits:
     background_batches: int = 4
     max_background_batches: int = 1000
     max_attempts: int = 3
+    max_queue_age: float = 3600.0
     lease: float = 30.0
     scan_interval: float = 5.0
     cancel_interval: float = 1.0

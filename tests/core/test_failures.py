@@ -20,6 +20,7 @@ STATUSES = {
     Failure.WORKER_LOST: ("worker_lost", 502),
     Failure.CANCELLED: ("cancelled", 424),
     Failure.SKIPPED: ("skipped", 424),
+    Failure.EXPIRED: ("expired", 424),
     Failure.SKIPPED_TIMEOUT: ("batch_timeout", 424),
     Failure.SKIPPED_TOO_LARGE: ("batch_response_too_large", 424),
 }

@@ -790,3 +790,16 @@ def test_missing_package_is_named(monkeypatch):
 
     with pytest.raises(ConfigurationError, match=r"pip install asgi-batch\[redis\]"):
         open_store("redis://localhost")
+
+
+async def test_t42_a_claim_tells_how_long_nothing_has_happened(store, server):
+    """
+    T42: by the server's clock, since whoever claims may have one of its own.
+    """
+    batch_id = await created(store)
+    record = key_of(store, batch_id, "rec")
+    hour = 3600 * 1_000_000
+    server.client.hset(record, "updated_at", int(server.client.hget(record, "updated_at")) - hour)
+    claim = await store.claim(LEASE, batch_id)
+
+    assert 3600.0 <= claim.idle < 3600.0 + LEASE

@@ -61,6 +61,7 @@ class Failure(Enum):
     )
     CANCELLED = ("cancelled", 424, "Not executed: the batch was cancelled.")
     SKIPPED = ("skipped", 424, "Not executed: an earlier operation failed and onError is stop.")
+    EXPIRED = ("expired", 424, "Not executed: the batch had waited for too long.")
     SKIPPED_TIMEOUT = ("batch_timeout", 424, "Not executed: the time of the batch was over.")
     SKIPPED_TOO_LARGE = (
         "batch_response_too_large",

@@ -162,6 +162,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         finished: Indexes of the operations that have their result.
         allowed: Operations below this index may have been started by an earlier holder.
         trials: How often an operation has been started alone because it was under suspicion.
+        idle: Seconds since something has last changed, by the store's clock.
     """
 
     hold: Hold
@@ -173,6 +174,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     finished: frozenset[int]
     allowed: int
     trials: dict[int, int]
+    idle: float = 0.0
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -82,9 +82,9 @@ def request_size(batch: NewBatch) -> int:
     return len(batch.caller) + sum(map(len, batch.chunks))
 
 
-def claim_of(record: Record) -> Claim:
+def claim_of(record: Record, now: float) -> Claim:
     """
-    What the holder of a batch gets to know.
+    What the holder of a batch gets to know, who takes it *now*.
     """
     batch = record.batch
     return Claim(
@@ -97,6 +97,7 @@ def claim_of(record: Record) -> Claim:
         finished=frozenset(record.entries),
         allowed=record.allowed,
         trials=dict(record.trials),
+        idle=now - record.updated_at,
     )
 
 

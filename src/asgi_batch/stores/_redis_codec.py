@@ -101,7 +101,7 @@ def claim_of(batch_id: str, answer: Sequence[Any]) -> Claim:
     """
     What claim.lua has answered.
     """
-    values, epoch, operations, caller, stops_on_error, allowed, trials, finished = answer
+    values, epoch, operations, caller, stops_on_error, allowed, trials, finished, idle = answer
     snapshot = snapshot_of(batch_id, values)
     return Claim(
         hold=Hold(batch_id, epoch),
@@ -113,6 +113,7 @@ def claim_of(batch_id: str, answer: Sequence[Any]) -> Claim:
         finished=frozenset(map(int, finished)),
         allowed=allowed,
         trials=dict(Counter(map(int, trials.split()))),
+        idle=idle / 1_000_000,
     )
 
 

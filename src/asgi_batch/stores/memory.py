@@ -150,7 +150,7 @@ class MemoryStore:
                 record.epoch += 1
                 record.leased_until = now + lease
                 record.has_heard = True
-                return claim_of(record)
+                return claim_of(record, now)
         return None
 
     async def save(self, hold: Hold, saving: Saving) -> Standing:

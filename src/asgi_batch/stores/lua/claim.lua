@@ -44,4 +44,5 @@ end
 return {
     snapshot(record), tonumber(record.epoch), operations, redis.call('HGET', REC, 'caller'),
     record.stops_on_error, tonumber(record.allowed), record.trials, finished,
+    now - record.updated_at,
 }
