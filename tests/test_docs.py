@@ -27,7 +27,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROBLEMS = set(
     """
     duplicate_id empty_batch header_not_allowed headers_too_large invalid_header invalid_operation
-    invalid_path invalid_query method_not_allowed nested_batch operation_too_large unknown_field
+    invalid_path invalid_query method_not_allowed nested_batch operation_too_large
+    path_not_allowed unknown_field
     """.split()
 )
 

@@ -78,6 +78,7 @@ FAILURES = {
     ("skipped", 424),
     ("streaming_not_supported", 502),
     ("worker_lost", 502),
+    ("expired", 424),
 }
 
 

@@ -30,6 +30,7 @@ _FAULTS = {
     "method_not_allowed": [{"method": "get", "path": "/"}],
     "invalid_path": [{"method": "GET", "path": "users"}],
     "invalid_query": [{"method": "GET", "path": "/?a=%zz"}],
+    "path_not_allowed": [{"method": "GET", "path": "/denied"}],
     "nested_batch": [{"method": "POST", "path": "/batch"}],
     "duplicate_id": [{"method": "GET", "path": "/", "id": "a"}] * 2,
     "invalid_header": [{"method": "GET", "path": "/", "headers": {"x_y": "1"}}],
@@ -171,7 +172,7 @@ def test_a_fault_has_the_code_that_is_listed(code):
         calls.append(scope)
 
     async def ask():
-        transport = httpx.ASGITransport(BatchMiddleware(app))
+        transport = httpx.ASGITransport(BatchMiddleware(app, deny=["/denied"]))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.post("/batch", json={"operations": _FAULTS[code]})
 

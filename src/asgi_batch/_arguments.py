@@ -11,6 +11,7 @@ from typing import Final
 
 from asgi_batch._core.headers import is_header_name, is_secret_header, why_forbidden
 from asgi_batch._core.origins import ANY, is_origin
+from asgi_batch._core.routes import Routes
 from asgi_batch._core.rules import Rules
 from asgi_batch._engine import Engine
 from asgi_batch._gate import Gate
@@ -75,7 +76,12 @@ def encoder_of(shown: frozenset[str]) -> Encode:
 
 
 def rules_of(
-    limits: Limits, *, batch_path: str, lenient_paths: bool, operation_headers: frozenset[str]
+    limits: Limits,
+    *,
+    batch_path: str,
+    lenient_paths: bool,
+    operation_headers: frozenset[str],
+    routes: Routes | None,
 ) -> Rules:
     """
     What batches may contain.
@@ -84,6 +90,7 @@ def rules_of(
         batch_path=batch_path,
         lenient_paths=lenient_paths,
         operation_headers=operation_headers,
+        routes=routes,
         max_operations=limits.max_operations,
         max_operation_bytes=limits.max_operation_bytes,
         max_path_bytes=limits.max_path_bytes,
@@ -121,6 +128,22 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ConfigurationError(f"{name}={value!r:.100}: write {' or '.join(map(repr, choices))}.")
+
+
+def routes_of(allow: object, deny: object) -> Routes | None:
+    """
+    What operations may reach; None where that is everything.
+    """
+    allowed = None if allow is None else _checked_strings("allow", allow)
+    denied = _checked_strings("deny", deny)
+    if allowed is None and not denied:
+        return None
+    for setting, patterns in (("allow", allowed or ()), ("deny", denied)):
+        try:
+            Routes(patterns, ())
+        except ValueError as error:
+            raise ConfigurationError(f"{setting}: {error}") from None
+    return Routes(allowed, denied)
 
 
 def checked_path(path: object) -> str:

@@ -19,6 +19,7 @@ from asgi_batch._arguments import (
     checked_store,
     encoder_of,
     engine_of,
+    routes_of,
     rules_of,
 )
 from asgi_batch._background import Background
@@ -60,6 +61,9 @@ class BatchMiddleware:
             the process, ``"redis://…"``, or a `Store` object.
         on_disconnect: ``"abort"`` ends a batch when its client has gone; ``"finish"`` runs it to
             its end, with nobody to hear of it.
+        allow: Patterns of what operations may reach, such as ``"GET /users/**"``; everything where
+            None.
+        deny: Patterns of what they may not reach, even if it is allowed.
         allowed_origins: Origins of other sites, such as ``"https://app.example"``, whose pages may
             have browsers send batches; ``"*"`` for all. Clients that are no browsers need none.
         credentials: ``"refuse"`` refuses batches that would be kept in the store together with
@@ -85,6 +89,8 @@ class BatchMiddleware:
         store: str | Store = "memory://",
         path_policy: Literal["strict", "lenient"] = "strict",
         on_disconnect: Literal["abort", "finish"] = "abort",
+        allow: Iterable[str] | None = None,
+        deny: Iterable[str] = (),
         allowed_origins: Iterable[str] = (),
         credentials: Literal["keep", "refuse"] = "keep",
         on_end: Callable[[BatchReport], None] | None = None,
@@ -113,6 +119,7 @@ class BatchMiddleware:
                 limits,
                 batch_path=self._path,
                 lenient_paths=path_policy == "lenient",
+                routes=routes_of(allow, deny),
                 operation_headers=OPERATION_HEADERS
                 | checked_names("operation_headers", operation_headers),
             ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asgi_batch._core.routes import Routes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -14,6 +16,8 @@ class Rules:
         batch_path: The endpoint's own path, which no operation may name.
         lenient_paths: Whether ``%2F``, ``;`` and ``//`` are let through.
         operation_headers: Lower-case names an operation may set.
+        routes: What operations may reach; everything where None.
+        root_path: What the app takes off the beginning of an operation's path, if it is there.
     """
 
     batch_path: str
@@ -28,3 +32,5 @@ class Rules:
     max_json_depth: int
     max_problems: int
     operation_timeout: float
+    routes: Routes | None = None
+    root_path: str = ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
 
@@ -19,7 +19,7 @@ from asgi_batch._background import Background
 from asgi_batch._core.origins import is_foreign
 from asgi_batch._core.records import Entry
 from asgi_batch._core.rules import Rules
-from asgi_batch._core.scope import MARKER
+from asgi_batch._core.scope import MARKER, path_prefix
 from asgi_batch._engine import Engine
 from asgi_batch._ledger import Encode
 from asgi_batch._request_body import BodyReader
@@ -146,6 +146,16 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def _answer(self) -> None: ...
+
+    @property
+    def _rules(self) -> Rules:
+        """
+        What a batch may contain that comes in with this request.
+        """
+        rules, root = self._settings.rules, self._scope.get("root_path", "")
+        if rules.routes is None or not root or path_prefix(self._scope):
+            return rules
+        return replace(rules, root_path=root)
 
     @property
     def _base(self) -> str:

@@ -14,6 +14,7 @@ from asgi_batch._core.preferences import preferences_of
 from asgi_batch._core.records import Remains, Snapshot
 from asgi_batch._endpoints.accepting import AcceptingEndpoint
 from asgi_batch._endpoints.batch_endpoint import BatchEndpoint
+from asgi_batch.dialects import native
 from asgi_batch.errors import (
     BatchNotFinished,
     BatchNotFound,
@@ -41,6 +42,7 @@ class RetryEndpoint(BatchEndpoint, AcceptingEndpoint):
             raise InvalidParameter("Send no body: the operations are those of the batch.")
         snapshot = await self._snapshot()
         batch = await self._rest_of(snapshot)
+        native.check_routes(batch.operations, self._rules)
         self.operations = len(batch.operations)
         preferences = preferences_of(self._scope["headers"])
         await self._accept(

@@ -49,7 +49,7 @@ class SubmitEndpoint(AcceptingEndpoint):
         document = await self._body.read()
         if document is None:
             return
-        batch = native.decode(document, self._settings.rules)
+        batch = native.decode(document, self._rules)
         self.operations = len(batch.operations)
         preferences = preferences_of(self._scope["headers"])
         idempotency = self._idempotency(document)

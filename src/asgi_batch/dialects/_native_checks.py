@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import a2b_base64
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from asgi_batch._core.headers import check_headers, encode_headers
 from asgi_batch._core.models import NO_HEADERS, NO_NAMES, HeaderPairs, Operation
 from asgi_batch._core.paths import Target, TargetError, parse_target
+from asgi_batch._core.routes import Routes
 from asgi_batch._core.rules import Rules
 from asgi_batch._problem import Problem
 from asgi_batch.dialects._native_wire import WireOperation
@@ -23,6 +24,9 @@ from asgi_batch.errors import InvalidJSON, JSONTooDeep
 Fault: TypeAlias = tuple[str, str, str]
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+#: It says nothing about whether there is such a route.
+NOT_ALLOWED: Final = "Batches may not send this method to this path; send the request by itself."
 
 _METHODS: Final = frozenset(METHODS)
 _MAX_ID: Final = 128
@@ -73,7 +77,7 @@ class OperationChecks:
         method = wire.method
         if method not in _METHODS and not _is_faulty("/method", faulty):
             self._note(index, name, "method", "method_not_allowed", _method_detail(method))
-        target = self._read_path(index, name, wire.path, faulty)
+        target = self._read_path(index, name, wire, faulty)
         headers, replaces, timeout = NO_HEADERS, NO_NAMES, None
         if wire.headers is not UNSET:
             headers, replaces = self._read_headers(index, name, wire.headers)
@@ -110,17 +114,23 @@ class OperationChecks:
         return name
 
     def _read_path(
-        self, index: int, name: str, given: str | UnsetType, faulty: Collection[Fault]
+        self, index: int, name: str, wire: WireOperation, faulty: Collection[Fault]
     ) -> Target | None:
-        if given is UNSET:
+        if wire.path is UNSET:
             if not _is_faulty("/path", faulty):
                 self._note(index, name, "path", "invalid_operation", "path is required.")
             return None
         try:
-            return parse_target(given, self._rules)
+            target = parse_target(wire.path, self._rules)
         except TargetError as error:
             self._note(index, name, "path", error.code, error.detail)
             return None
+        routes = self._rules.routes
+        if routes is not None and wire.method in _METHODS:
+            path, raw, _ = target
+            if not routes.permit(wire.method, path, raw, self._rules.root_path):
+                self._note(index, name, "path", "path_not_allowed", NOT_ALLOWED)
+        return target
 
     def _read_headers(
         self, index: int, name: str, given: dict[str, str]
@@ -193,6 +203,22 @@ class OperationChecks:
         if content.count(b"[") + content.count(b"{") > limit and depth(content) > limit:
             raise JSONTooDeep(
                 f"The body of operation {index} nests more than {limit} arrays and objects."
+            )
+
+
+def route_problems(operations: Iterable[Operation], routes: Routes, root: str) -> Iterator[Problem]:
+    """
+    What is wrong with the routes of *operations*.
+    """
+    for each in operations:
+        if not routes.permit(each.method, each.path, each.raw_path, root):
+            place = f"/operations/{each.index}/path"
+            yield Problem(
+                code="path_not_allowed",
+                detail=NOT_ALLOWED,
+                pointer=place,
+                index=each.index,
+                id=each.id,
             )
 
 

@@ -8,7 +8,7 @@ The contract itself is written down in docs/reference.md.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 import msgspec
@@ -18,7 +18,7 @@ from asgi_batch._core.headers import exposed_headers
 from asgi_batch._core.media_types import JSON, OTHER, PLAIN_JSON, TEXT, kind_of
 from asgi_batch._core.models import Batch, Operation, Result, Summary
 from asgi_batch._core.rules import Rules
-from asgi_batch.dialects._native_checks import OperationChecks
+from asgi_batch.dialects._native_checks import OperationChecks, route_problems
 from asgi_batch.dialects._native_refusal import (
     check_hidden_members,
     check_on_error,
@@ -71,6 +71,19 @@ def decode(document: bytes, rules: Rules) -> Batch:
     if checks.problems:
         raise invalid(checks.problems, total, rules)
     return Batch(cast("list[Operation]", operations), stop_on_error=envelope.onError == "stop")
+
+
+def check_routes(operations: Sequence[Operation], rules: Rules) -> None:
+    """
+    See that rules which may be newer than *operations* let them through.
+
+    Raises:
+        InvalidBatch: They do not.
+    """
+    if rules.routes is None:
+        return
+    if problems := list(route_problems(operations, rules.routes, rules.root_path)):
+        raise invalid(problems, len(operations), rules)
 
 
 def encode_result(exposed: Mapping[bytes, bytes], result: Result) -> bytes:

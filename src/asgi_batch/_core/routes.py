@@ -1,0 +1,154 @@
+"""
+Which routes operations may reach, by patterns of the path; it knows no routes of any app.
+
+What is denied must not be reached under any spelling, so a path that could be read in several
+ways is looked at in all of them (RELIABILITY T2, T10, T35).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from posixpath import normpath
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
+
+Matches: TypeAlias = Callable[[str], Any]
+
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_PATTERN: Final = re.compile(r"(?:([A-Z]+(?:\|[A-Z]+)*) +)?(/\S*)").fullmatch
+# What no accepted path holds, and therefore stands for an encoded slash.
+_ENCODED_SLASH: Final = "\x00"
+_REST: Final = "(?:/[^/]*)*"
+
+
+class Routes:
+    """
+    What is allowed and what is denied.
+
+    Args:
+        allow: Patterns of what may be reached; everything where None.
+        deny: Patterns of what may not, even if it is allowed.
+
+    Raises:
+        ValueError: A pattern cannot be read; the sentence says what to write.
+    """
+
+    __slots__ = ("_allowed", "_denied")
+
+    def __init__(self, allow: Iterable[str] | None, deny: Iterable[str]) -> None:
+        self._allowed = None if allow is None else _by_method(allow)
+        self._denied = _by_method(deny)
+
+    def permit(self, method: str, path: str, raw_path: bytes, root: str = "") -> bool:
+        """
+        Whether an operation may be sent.
+
+        Args:
+            method: Of the operation.
+            path: The decoded path.
+            raw_path: The same as it was written.
+            root: What the app takes off the beginning of paths that have it.
+        """
+        if root or ";" in path or "//" in path or "%" in path or b"%2" in raw_path:
+            readings = set(_readings(path, raw_path.decode(), root))
+        else:
+            readings = {path}
+        denied = self._denied.get(method)
+        if denied is not None and any(map(denied, readings)):
+            return False
+        if self._allowed is None:
+            return True
+        allowed = self._allowed.get(method)
+        return allowed is not None and all(map(allowed, readings))
+
+
+def _readings(path: str, raw_path: str, root: str) -> Iterator[str]:
+    """
+    Whatever some server, proxy or router could take the path for.
+    """
+    kept = unquote(re.sub("%2[fF]", _ENCODED_SLASH, raw_path))
+    for decoded in (path, kept, _decoded_again(path)):
+        for relative in (decoded, _without(root, decoded)):
+            bare = re.sub(";[^/]*", "", relative)
+            for each in (relative, bare):
+                yield each
+                yield re.sub("//+", "/", each)
+
+
+def _decoded_again(path: str) -> str:
+    """
+    What is left for whoever decodes more than once, and takes dots and backslashes out then.
+    """
+    again = path
+    while (decoded := unquote(again)) != again:
+        again = decoded
+    return path if again == path else normpath(again.replace("\\", "/"))
+
+
+def _without(root: str, path: str) -> str:
+    while root and path.startswith(f"{root}/"):
+        path = path.removeprefix(root)
+    return path
+
+
+def _by_method(patterns: Iterable[str]) -> dict[str, Matches]:
+    found: dict[str, list[str]] = {}
+    for pattern in patterns:
+        methods, expression = _parse(pattern)
+        for method in methods:
+            found.setdefault(method, []).append(expression)
+    return {method: re.compile("|".join(all_)).fullmatch for method, all_ in found.items()}
+
+
+def _parse(pattern: str) -> tuple[frozenset[str], str]:
+    if (match := _PATTERN(pattern)) is None:
+        raise ValueError(f'{pattern!r:.100}: write a path such as "/users/*" or "GET /users/**".')
+    named, path = match.groups()
+    methods = set(_METHODS if named is None else named.split("|"))
+    if unknown := methods.difference(_METHODS):
+        raise ValueError(f"{pattern!r:.100}: {min(unknown)} is not one of {', '.join(_METHODS)}.")
+    if "GET" in methods:
+        # Apps answer it from the same route.
+        methods.add("HEAD")
+    return frozenset(methods), _expression(pattern, path)
+
+
+def _expression(pattern: str, path: str) -> str:
+    segments = unquote(path).rstrip("/").split("/")[1:]
+    for each in segments:
+        if each in ("", ".", "..") or re.search(r"[\\?#;\x00-\x1f\x7f]", each):
+            raise ValueError(f"{pattern!r:.100}: leave {each!r:.100} out, no path has that.")
+        if "**" in each and each != "**":
+            raise ValueError(f'{pattern!r:.100}: write "**" between slashes, or "*" within them.')
+    blocks = _blocks(segments)
+    *firsts, last = blocks
+    if not firsts:
+        return f"{last}/?"
+    head, *middles = firsts
+    # The first place where a block fits is as good as any later one, so none needs to be tried
+    # again: what a pattern costs grows with the path and not with its powers.
+    inner = "".join(f"(?>(?:/[^/]*+)*?{block}(?=/|$))" for block in middles)
+    return f"{head}{inner}{_REST}{last}/?" if last else f"{head}{inner}{_REST}"
+
+
+def _blocks(segments: list[str]) -> list[str]:
+    """
+    Regular expressions of what stands between the ``**`` of a pattern.
+    """
+    blocks = [""]
+    for segment in segments:
+        if segment == "**":
+            blocks.append("")
+        else:
+            blocks[-1] += f"/{_segment(segment)}"
+    return [blocks[0], *(each for each in blocks[1:-1] if each), *blocks[1:][-1:]]
+
+
+def _segment(glob: str) -> str:
+    first, *rest = map(re.escape, glob.split("*"))
+    if not rest:
+        return first
+    *middles, last = rest
+    inner = "".join(f"(?>[^/]*?{piece})" for piece in middles if piece)
+    return f"{first}{inner}[^/]*{last}"
