@@ -12,7 +12,7 @@ from asgi_batch.errors import (
     OperationAborted,
     StoreUnavailable,
 )
-from asgi_batch.limits import Limits
+from asgi_batch.limits import Limits, RateLimit
 from asgi_batch.middleware import BatchMiddleware
 from asgi_batch.progress import Progress
 
@@ -27,6 +27,7 @@ __all__ = [
     "Limits",
     "OperationAborted",
     "Progress",
+    "RateLimit",
     "Snapshot",
     "StoreUnavailable",
     "current_operation",

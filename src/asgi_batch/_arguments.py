@@ -16,11 +16,12 @@ from asgi_batch._core.rules import Rules
 from asgi_batch._engine import Engine
 from asgi_batch._gate import Gate
 from asgi_batch._ledger import Encode
+from asgi_batch._rate import Counter, Limiter
 from asgi_batch._reporter import OnEnd, Reporter
 from asgi_batch._subrequest import AnswerBounds
 from asgi_batch.dialects import native
 from asgi_batch.errors import ConfigurationError
-from asgi_batch.limits import Limits
+from asgi_batch.limits import Limits, RateLimit
 from asgi_batch.ports import Store, Tracer
 from asgi_batch.stores import open_store
 from asgi_batch.types import ASGIApp
@@ -144,6 +145,40 @@ def routes_of(allow: object, deny: object) -> Routes | None:
         except ValueError as error:
             raise ConfigurationError(f"{setting}: {error}") from None
     return Routes(allowed, denied)
+
+
+def limiter_for(rate_limit: str | RateLimit | None, store: str | Store) -> Limiter | None:
+    """
+    What counts operations, where *rate_limit* says so.
+    """
+    if rate_limit is None:
+        return None
+    settings = RateLimit(rate_limit) if isinstance(rate_limit, str) else rate_limit
+    if not isinstance(settings, RateLimit):
+        raise ConfigurationError(
+            f'rate_limit={rate_limit!r:.100}: write a rate, such as "1000/minute", or RateLimit(…).'
+        )
+    storage = settings.storage
+    if storage is None:
+        storage = store if isinstance(store, str) else "memory://"
+    if storage != "memory://":
+        # It is a store's URL, and wrong where that would be.
+        open_store(storage)
+    return Limiter(settings, _counter_in(storage))
+
+
+def _counter_in(storage: str) -> Counter:
+    try:
+        if storage == "memory://":
+            from asgi_batch._rate_memory import MemoryCounter  # noqa: PLC0415
+
+            return MemoryCounter()
+        from asgi_batch._rate_redis import RedisCounter  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "rate_limit needs the limits library: pip install asgi-batch[rate-limit]"
+        ) from error
+    return RedisCounter(storage)
 
 
 def checked_path(path: object) -> str:

@@ -29,6 +29,7 @@ from asgi_batch._core.packing import (
 )
 from asgi_batch._core.records import Claim, NewBatch, Snapshot
 from asgi_batch._core.reports import short
+from asgi_batch._rate import Limiter
 from asgi_batch._terms import Terms
 from asgi_batch.errors import AsgiBatchError, BackgroundUnavailable, IdempotencyKeyReused
 from asgi_batch.limits import Limits
@@ -57,10 +58,12 @@ class Background:
     Args:
         terms: On which terms batches are held.
         limits: Bounds in time and number.
+        limiter: Opened and closed together with the store.
     """
 
-    def __init__(self, terms: Terms, limits: Limits) -> None:
+    def __init__(self, terms: Terms, limits: Limits, limiter: Limiter | None = None) -> None:
         self._terms = terms
+        self._limiter = limiter
         self._limits = limits
         self._carriers: set[Carrier] = set()
         self._hints: deque[str] = deque(maxlen=limits.background_batches)
@@ -99,6 +102,8 @@ class Background:
         """
         await self._terms.store.open(self._limits.result_ttl, self._limits.retry_ttl)
         try:
+            if self._limiter is not None:
+                await self._limiter.open()
             async with anyio.create_task_group() as self._tasks:
                 try:
                     yield
@@ -109,6 +114,8 @@ class Background:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._terms.store.aclose()
+                if self._limiter is not None:
+                    await self._limiter.aclose()
 
     def start(self, lifespan: Scope) -> None:
         """

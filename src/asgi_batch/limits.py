@@ -1,14 +1,17 @@
 """
-Every bound of the library with its reason; it enforces none.
+Every bound of the library with its reason, and the settings of rate limits; it enforces none.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from asgi_batch.errors import ConfigurationError
+from asgi_batch.types import Scope
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
@@ -135,3 +138,86 @@ def _check_order(small: str, less: int, large: str, more: int) -> None:
         raise ConfigurationError(
             f"Limits({small}={less}, {large}={more}): write a {small} of at most {large}."
         )
+
+
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+_RATE: Final = re.compile(rf"([0-9]{{1,9}})/(?:([0-9]{{1,4}}) )?({'|'.join(_SECONDS)})s?").fullmatch
+
+
+class Quota(NamedTuple):
+    """
+    So many operations in so many *seconds*.
+    """
+
+    name: str
+    operations: int
+    seconds: int
+
+
+def client_address(scope: Scope) -> str:
+    """
+    The address that a request came from, as the server tells it; all that have none are one.
+    """
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class RateLimit:
+    """
+    How many operations one caller may send in a time, in batches and by themselves.
+
+    Args:
+        rates: Such as ``"1000/minute"`` or ``"50/10 seconds"``; each of several must be kept.
+        key: What tells callers apart, made from the ASGI scope; the client's address where left
+            out. All that have the same key share what is allowed.
+        direct: Whether requests outside of batches count, each as one operation.
+        storage: Where it is counted: ``"memory://"``, which each process does for itself, or
+            ``"redis://…"``; where left out, as the store of the middleware says.
+        on_error: What happens while *storage* does not answer: ``"deny"`` refuses, ``"allow"``
+            counts nothing.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+    """
+
+    quotas: tuple[Quota, ...]
+    key: Callable[[Scope], str]
+    direct: bool
+    storage: str | None
+    on_error: Literal["deny", "allow"]
+
+    def __init__(
+        self,
+        *rates: str,
+        key: Callable[[Scope], str] = client_address,
+        direct: bool = True,
+        storage: str | None = None,
+        on_error: Literal["deny", "allow"] = "deny",
+    ) -> None:
+        if not rates:
+            raise ConfigurationError('RateLimit(): write a rate, such as "1000/minute".')
+        if not callable(key):
+            raise ConfigurationError(f"RateLimit(key={key!r:.100}): pass a function of the scope.")
+        if on_error not in ("deny", "allow"):
+            raise ConfigurationError(
+                f"RateLimit(on_error={on_error!r:.100}): write 'deny' or 'allow'."
+            )
+        for name, value in (
+            ("quotas", tuple(map(_quota, rates))),
+            ("key", key),
+            ("direct", bool(direct)),
+            ("storage", storage),
+            ("on_error", on_error),
+        ):
+            object.__setattr__(self, name, value)
+
+
+def _quota(rate: object) -> Quota:
+    match = _RATE(rate) if isinstance(rate, str) else None
+    if match is None or int(match[1]) == 0 or match[2] in ("0", "00", "000", "0000"):
+        raise ConfigurationError(
+            f'RateLimit({rate!r:.100}): write a rate such as "1000/minute" or "50/10 seconds".'
+        )
+    seconds = int(match[2] or 1) * _SECONDS[match[3]]
+    return Quota(f"{match[2] or ''}{match[3]}", int(match[1]), seconds)

@@ -19,20 +19,21 @@ from asgi_batch._arguments import (
     checked_store,
     encoder_of,
     engine_of,
+    limiter_for,
     routes_of,
     rules_of,
 )
 from asgi_batch._background import Background
 from asgi_batch._core.headers import OPERATION_HEADERS, RESULT_HEADERS
 from asgi_batch._core.reports import BatchReport
-from asgi_batch._core.scope import route_path
-from asgi_batch._endpoints import Settings, endpoint_for
+from asgi_batch._core.scope import MARKER, route_path
+from asgi_batch._endpoints import DirectRequest, Settings, endpoint_for
 from asgi_batch._gate import Gate, GateStatistics
 from asgi_batch._lifespan import Lifespan
 from asgi_batch._terms import Terms
 from asgi_batch._worker import Turns
 from asgi_batch.errors import ConfigurationError
-from asgi_batch.limits import Limits
+from asgi_batch.limits import Limits, RateLimit
 from asgi_batch.ports import Store, Tracer
 from asgi_batch.progress import Progress
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
@@ -64,6 +65,8 @@ class BatchMiddleware:
         allow: Patterns of what operations may reach, such as ``"GET /users/**"``; everything where
             None.
         deny: Patterns of what they may not reach, even if it is allowed.
+        rate_limit: How many operations one caller may send in a time, such as ``"1000/minute"``, in
+            batches and by themselves (extra ``rate-limit``).
         allowed_origins: Origins of other sites, such as ``"https://app.example"``, whose pages may
             have browsers send batches; ``"*"`` for all. Clients that are no browsers need none.
         credentials: ``"refuse"`` refuses batches that would be kept in the store together with
@@ -91,6 +94,7 @@ class BatchMiddleware:
         on_disconnect: Literal["abort", "finish"] = "abort",
         allow: Iterable[str] | None = None,
         deny: Iterable[str] = (),
+        rate_limit: str | RateLimit | None = None,
         allowed_origins: Iterable[str] = (),
         credentials: Literal["keep", "refuse"] = "keep",
         on_end: Callable[[BatchReport], None] | None = None,
@@ -110,8 +114,11 @@ class BatchMiddleware:
         engine = engine_of(app, limits, self._gate, on_end=on_end, tracer=tracer)
         encode = encoder_of(RESULT_HEADERS | checked_names("expose_headers", expose_headers))
         terms = Terms(store=checked_store(store), engine=engine, encode=encode, turns=Turns())
-        self._background = Background(terms, limits)
+        self._limiter = limiter_for(rate_limit, store)
+        self._background = Background(terms, limits, self._limiter)
         self._settings = Settings(
+            app=app,
+            limiter=self._limiter,
             engine=engine,
             encode=encode,
             background=self._background,
@@ -137,6 +144,9 @@ class BatchMiddleware:
             endpoint = endpoint_for(route_path(scope), self._path)
             if endpoint is not None:
                 await endpoint(self._settings, scope, receive, send)()
+                return
+            if self._limiter is not None and self._limiter.counts_direct and MARKER not in scope:
+                await DirectRequest(self._settings, scope, receive, send)()
                 return
         elif scope["type"] == "lifespan":
             await Lifespan(self.app, self._background, scope, receive, send)()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from asgi_batch._endpoints.direct import DirectRequest
 from asgi_batch._endpoints.endpoint import Endpoint, Settings
 from asgi_batch._endpoints.events import EventsEndpoint
 from asgi_batch._endpoints.later import CancelEndpoint, ResultsEndpoint, StatusEndpoint
 from asgi_batch._endpoints.retry import RetryEndpoint
 from asgi_batch._endpoints.submit import SubmitEndpoint
 
-__all__ = ["Settings", "endpoint_for"]
+__all__ = ["DirectRequest", "Settings", "endpoint_for"]
 
 _FACES: Final[dict[str, type[Endpoint]]] = {
     "": CancelEndpoint,

@@ -39,6 +39,14 @@ class AcceptingEndpoint(Endpoint):
     A face that accepts batches.
     """
 
+    async def _charge(self, batch: Batch) -> None:
+        """
+        Count the operations of *batch*, which is sound, before any of them is accepted.
+        """
+        self.operations = len(batch.operations)
+        if self._settings.limiter is not None:
+            self._fields = await self._settings.limiter.charge(self._scope, self.operations)
+
     def _check_room(self) -> None:
         if self._engine.gate.abandoned >= self._engine.limits.max_abandoned:
             raise Overloaded("Too many operations did not stop when they were late.")

@@ -5,7 +5,7 @@ What all faces of the batch endpoint have in common: how they answer and how the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -22,6 +22,7 @@ from asgi_batch._core.rules import Rules
 from asgi_batch._core.scope import MARKER, path_prefix
 from asgi_batch._engine import Engine
 from asgi_batch._ledger import Encode
+from asgi_batch._rate import Limiter
 from asgi_batch._request_body import BodyReader
 from asgi_batch.errors import (
     BatchRefused,
@@ -31,7 +32,7 @@ from asgi_batch.errors import (
     Overloaded,
     RequestTimeout,
 )
-from asgi_batch.types import Receive, Scope, Send
+from asgi_batch.types import ASGIApp, Receive, Scope, Send
 
 _CHUNK: Final = 64 * 1024
 
@@ -54,22 +55,26 @@ class Settings:
     What all requests of one middleware have in common.
 
     Args:
+        app: Whatever is not about batches goes to it.
         engine: What batches run with.
         rules: What batches may contain.
         encode: Writes a result.
         background: Carries out batches that outlive their request.
         forward_scope_keys: Keys of the outer scope that operations get to see.
         allowed_origins: Whose pages may have browsers send requests that change something.
+        limiter: Counts the operations of each caller; None where nothing does.
         keeps_credentials: Whether a batch may be kept whose request has credentials.
         aborts_on_disconnect: Whether a batch ends when its client has gone.
     """
 
+    app: ASGIApp
     engine: Engine
     rules: Rules
     encode: Encode
     background: Background
     forward_scope_keys: tuple[str, ...]
     allowed_origins: frozenset[str]
+    limiter: Limiter | None
     keeps_credentials: bool
     aborts_on_disconnect: bool
 
@@ -97,6 +102,7 @@ class Endpoint(ABC):
         self._send = send
         self._started_at = monotonic()
         self._result_bytes = 0
+        self._fields: Sequence[tuple[bytes, bytes]] = ()
         self._body = BodyReader(scope, receive, self._engine.limits, self._engine.gate)
 
     async def __call__(self) -> None:
@@ -172,7 +178,7 @@ class Endpoint(ABC):
     async def _refuse(self, refusal: BatchRefused) -> None:
         if self._body.is_pending and not isinstance(refusal, RequestTimeout):
             await self._body.drain_if_short()
-        headers = [(b"content-type", b"application/problem+json")]
+        headers = [(b"content-type", b"application/problem+json"), *refusal.fields]
         if refusal.status == 405:
             headers.append(self._allow)
         if refusal.retry_after is not None:
@@ -202,7 +208,7 @@ class Endpoint(ABC):
             await self._send_body(_chunks(parts))
 
     async def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        named = [*headers, *_COMMON_HEADERS]
+        named = [*headers, *_COMMON_HEADERS, *self._fields]
         if self.operations is not None:
             named.append((b"batch-operations", b"%d" % self.operations))
         await self._send({"type": "http.response.start", "status": status, "headers": named})

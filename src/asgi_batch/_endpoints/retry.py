@@ -43,8 +43,8 @@ class RetryEndpoint(BatchEndpoint, AcceptingEndpoint):
         snapshot = await self._snapshot()
         batch = await self._rest_of(snapshot)
         native.check_routes(batch.operations, self._rules)
-        self.operations = len(batch.operations)
         preferences = preferences_of(self._scope["headers"])
+        await self._charge(batch)
         await self._accept(
             batch,
             preferences,

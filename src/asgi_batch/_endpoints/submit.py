@@ -50,10 +50,10 @@ class SubmitEndpoint(AcceptingEndpoint):
         if document is None:
             return
         batch = native.decode(document, self._rules)
-        self.operations = len(batch.operations)
         preferences = preferences_of(self._scope["headers"])
         idempotency = self._idempotency(document)
-        is_large = self.operations > self._engine.limits.sync_operations
+        await self._charge(batch)
+        is_large = len(batch.operations) > self._engine.limits.sync_operations
         if self._is_kept(preferences, is_large=is_large, has_key=idempotency is not None):
             is_soon = not is_large and not preferences.later
             usual = self._engine.limits.batch_timeout if is_soon else None

@@ -24,6 +24,8 @@ AsgiBatchError
 │   ├── BatchNotFinished              409 batch_not_finished
 │   ├── NothingToRetry                409 nothing_to_retry
 │   ├── OperationsErased              410 operations_erased
+│   ├── RateLimited                   429 rate_limited
+│   ├── RateLimitUnavailable          503 rate_limit_unavailable
 │   ├── Overloaded                    503 overloaded
 │   ├── BackgroundUnavailable         503 background_unavailable
 │   ├── StoreUnavailable              503 store_unavailable
@@ -65,6 +67,8 @@ from asgi_batch.errors._request import (
     NestedBatch,
     Overloaded,
     PayloadTooLarge,
+    RateLimited,
+    RateLimitUnavailable,
     RequestTimeout,
     TooManyOperations,
     UnsupportedContentEncoding,
@@ -94,6 +98,8 @@ __all__ = [
     "OperationsErased",
     "Overloaded",
     "PayloadTooLarge",
+    "RateLimitUnavailable",
+    "RateLimited",
     "RequestTimeout",
     "StoreFull",
     "StoreUnavailable",

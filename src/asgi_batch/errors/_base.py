@@ -4,7 +4,7 @@ What all errors have in common, and what refusals have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -38,7 +38,8 @@ class BatchRefused(AsgiBatchError):
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "batch_refused"
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
+    fields: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, detail: str, *, limits: Mapping[str, int | float] | None = None) -> None:
         super().__init__(detail)

@@ -137,3 +137,32 @@ class InvalidParameter(BatchRefused):
     """Raised when a header or a query parameter of a batch request cannot be read."""
 
     code = "invalid_parameter"
+
+
+class RateLimited(BatchRefused):
+    """
+    Raised when a caller has sent as many operations as `RateLimit` lets it.
+
+    Args:
+        detail: A sentence that says what to change.
+        retry_after: Seconds after which the same would pass; None where it never can.
+        fields: Header fields that tell how much is left.
+    """
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(
+        self, detail: str, retry_after: int | None, fields: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+        self.fields = fields
+
+
+class RateLimitUnavailable(BatchRefused):
+    """Raised when what counts the operations of a caller does not answer."""
+
+    status = 503
+    code = "rate_limit_unavailable"
+    retry_after = 2

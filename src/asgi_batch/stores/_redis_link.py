@@ -206,6 +206,13 @@ class Link:
         return answers
 
 
+def pool_for(url: str, max_connections: int) -> ConnectionPool:
+    """
+    A pool of connections to the server that *url* names, which is looked for when it is used.
+    """
+    return _pool_of(address_of(url), max_connections)
+
+
 def _pool_of(address: Address, max_connections: int) -> ConnectionPool:
     settings: dict[str, Any] = {
         **parse_url(address.url),
