@@ -2,10 +2,14 @@
 What all tests share: the event loops they run on, and how much hypothesis tries.
 """
 
+import logging
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Litestar sets the level of all loggers to INFO; tests look for what is out of the ordinary.
+logging.getLogger("asgi_batch").setLevel(logging.WARNING)
 
 # The machine may be busy, so that the time one example takes says nothing.
 settings.register_profile(

@@ -36,7 +36,7 @@ def key_of(store, batch_id, kind):
     """
     The key of one part of a batch.
     """
-    names = ("rec", "ops", "res", "lease", "queue")
+    names = ("rec", "ops", "res", "lease", "queue", "owner")
     return store._keys.of(batch_id)[names.index(kind)]
 
 

@@ -22,7 +22,7 @@ def a_batch(store: Any, name: str | None = None, **members: Any) -> NewBatch:
     """
     return NewBatch(
         **{
-            "batch_id": store.new_id(name),
+            "batch_id": store.new_id(name, members.get("owner", "")),
             "total": 10,
             "chunks": [b"first \x00", b"second \xff"],
             "caller": b"caller",
@@ -76,7 +76,8 @@ def timeless(thing: Any) -> Any:
     """
     if isinstance(thing, msgspec.Struct):
         members = msgspec.structs.asdict(thing).items()
-        return {name: timeless(each) for name, each in members if not name.endswith("_at")}
+        times = ("_at", "idle")
+        return {name: timeless(each) for name, each in members if not name.endswith(times)}
     if isinstance(thing, list | tuple):
         return [timeless(each) for each in thing]
     return thing

@@ -108,6 +108,7 @@ async def test_t39_t45_no_answer_is_cached_or_guessed_at(method, body, status):
     assert headers == {
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
         **typed,
         **sized,
         **allowed,

@@ -170,6 +170,7 @@ class TestStream:
             "x-accel-buffering": "no",
             "cache-control": "no-store",
             "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
         }
         assert first.startswith(b"retry: 1000\n\nid: 1\nevent: progress\ndata: {")
 

@@ -233,6 +233,7 @@ async def test_t49_nothing_of_an_operation_reaches_the_outer_answer():
         "content-length": str(len(answer.body)),
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
     }
     assert set(answer.results[0]["headers"]) == {"location", "content-encoding", "cache-control"}
     assert b"secret" not in answer.body

@@ -9,6 +9,7 @@ from asgi_batch._core.models import Batch, Operation, Result, Summary
 from asgi_batch._ledger import Ledger
 
 SKIPS = [
+    Failure.EXPIRED,
     Failure.SKIPPED,
     Failure.SKIPPED_TIMEOUT,
     Failure.SKIPPED_TOO_LARGE,

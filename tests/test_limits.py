@@ -66,6 +66,7 @@ def test_defaults():
         "body_timeout": 30.0,
         "background_batches": 4,
         "max_background_batches": 1000,
+        "owner_batches": 10,
         "max_attempts": 3,
         "max_queue_age": 3600.0,
         "lease": 30.0,

@@ -384,6 +384,7 @@ class TestAnswers:
             "content-length": str(len(exchange.body)),
             "cache-control": "no-store",
             "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
         }
 
     async def test_t49_nothing_of_an_operation_gets_into_the_outer_answer(self):

@@ -38,6 +38,8 @@ REFUSALS = {
     "background_unavailable": 503,
     "batch_not_finished": 409,
     "batch_not_found": 404,
+    "too_many_batches": 429,
+    "owner_unknown": 503,
     "rate_limited": 429,
     "rate_limit_unavailable": 503,
     "credentials_refused": 422,

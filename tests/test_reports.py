@@ -183,6 +183,7 @@ class TestLog:
         T46: nothing that a client or an app has written, whatever goes wrong, at any level.
         """
         caplog.set_level(logging.DEBUG)
+        caplog.set_level(logging.DEBUG, "asgi_batch")
 
         async def app(scope, receive, send):
             raise ValueError("The app's own exception is the app's own affair.")

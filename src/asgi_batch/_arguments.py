@@ -5,9 +5,9 @@ What `BatchMiddleware` is given, checked and put into the shapes that the rooms 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from asgi_batch._core.headers import is_header_name, is_secret_header, why_forbidden
 from asgi_batch._core.origins import ANY, is_origin
@@ -24,7 +24,10 @@ from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Limits, RateLimit
 from asgi_batch.ports import Store, Tracer
 from asgi_batch.stores import open_store
-from asgi_batch.types import ASGIApp
+from asgi_batch.types import ASGIApp, Scope
+
+#: Tells from a scope whose a request is.
+OwnerOf: TypeAlias = Callable[[Scope], str | None]
 
 # What a scope must not hand on: it belongs to the route of the batch request.
 _ROUTE_KEYS: Final = frozenset(
@@ -221,6 +224,15 @@ def checked_origins(origins: object) -> frozenset[str]:
                 ' "https://app.example", or "*" for all.'
             )
     return frozenset(listed)
+
+
+def checked_owner(owner: OwnerOf | None) -> OwnerOf | None:
+    """
+    What tells whose a request is.
+    """
+    if not (owner is None or callable(owner)):
+        raise ConfigurationError(f"owner={owner!r:.100}: pass a function of the scope.")
+    return owner
 
 
 def checked_scope_keys(keys: object) -> tuple[str, ...]:

@@ -146,6 +146,7 @@ class Background:
         *,
         parent: str | None = None,
         idempotency: Idempotency | None = None,
+        owner: str = "",
     ) -> Snapshot:
         """
         Accept a batch, unless the same has been accepted before.
@@ -155,6 +156,7 @@ class Background:
             scope: Of the request that it came in with.
             parent: The batch whose operations it tries again.
             idempotency: What makes it the same as an earlier one.
+            owner: Whose it is.
 
         Raises:
             BackgroundUnavailable: Nobody would carry it out.
@@ -164,7 +166,7 @@ class Background:
         store = self.store
         key, fingerprint = (None, "") if idempotency is None else idempotency
         new = NewBatch(
-            batch_id=store.new_id(key),
+            batch_id=store.new_id(key, owner),
             total=len(batch.operations),
             chunks=[each async for each in _in_turns(pack_operations(batch.operations), 1)],
             caller=pack_caller(scope),
@@ -172,8 +174,12 @@ class Background:
             parent=parent,
             idempotency_key=key,
             fingerprint=fingerprint,
+            owner=owner,
         )
-        created = await store.create(new, limit=self._limits.max_background_batches)
+        limits = self._limits
+        created = await store.create(
+            new, limit=limits.max_background_batches, owner_limit=limits.owner_batches
+        )
         if not created.is_same:
             raise IdempotencyKeyReused(_REUSED)
         if created.is_new:

@@ -58,6 +58,8 @@ class Limits:
         background_batches: Batches that this process carries out in the background at a time.
         max_background_batches: Unfinished batches that the store holds; from there on new ones are
             refused.
+        owner_batches: Unfinished batches that one owner may have in the store, where batches have
+            owners; from there on new ones are refused.
         max_attempts: How often an operation is started whose process dies each time.
         max_queue_age: Seconds that a batch may wait for a process to carry it out, since something
             last changed; from there on nothing of it starts. What the caller was allowed to do
@@ -98,6 +100,7 @@ class Limits:
     body_timeout: float = 30.0
     background_batches: int = 4
     max_background_batches: int = 1000
+    owner_batches: int = 10
     max_attempts: int = 3
     max_queue_age: float = 3600.0
     lease: float = 30.0

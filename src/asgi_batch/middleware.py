@@ -14,6 +14,7 @@ from asgi_batch._arguments import (
     check_limits,
     checked_names,
     checked_origins,
+    checked_owner,
     checked_path,
     checked_scope_keys,
     checked_store,
@@ -65,6 +66,8 @@ class BatchMiddleware:
         allow: Patterns of what operations may reach, such as ``"GET /users/**"``; everything where
             None.
         deny: Patterns of what they may not reach, even if it is allowed.
+        owner: Tells from the ASGI scope whose a request is, such as the name of a user; None for
+            nobody's. Batches in the background are then seen by their owners only.
         rate_limit: How many operations one caller may send in a time, such as ``"1000/minute"``, in
             batches and by themselves (extra ``rate-limit``).
         allowed_origins: Origins of other sites, such as ``"https://app.example"``, whose pages may
@@ -94,6 +97,7 @@ class BatchMiddleware:
         on_disconnect: Literal["abort", "finish"] = "abort",
         allow: Iterable[str] | None = None,
         deny: Iterable[str] = (),
+        owner: Callable[[Scope], str | None] | None = None,
         rate_limit: str | RateLimit | None = None,
         allowed_origins: Iterable[str] = (),
         credentials: Literal["keep", "refuse"] = "keep",
@@ -118,6 +122,7 @@ class BatchMiddleware:
         self._background = Background(terms, limits, self._limiter)
         self._settings = Settings(
             app=app,
+            owner=checked_owner(owner),
             limiter=self._limiter,
             engine=engine,
             encode=encode,

@@ -61,7 +61,7 @@ class Store(Protocol):
         """
         ...
 
-    def new_id(self, idempotency_key: str | None = None) -> str:
+    def new_id(self, idempotency_key: str | None = None, owner: str = "") -> str:
         """
         An id for a new batch: 22 to 64 characters of ``A-Z a-z 0-9 _ -``, 128 bits or more of
         them by chance.
@@ -74,16 +74,20 @@ class Store(Protocol):
         """
         ...
 
-    async def create(self, batch: NewBatch, *, limit: int) -> Created:
+    async def create(
+        self, batch: NewBatch, *, limit: int, owner_limit: int | None = None
+    ) -> Created:
         """
-        Keep *batch*, unless a batch of the same idempotency key is there.
+        Keep *batch*, unless a batch of the same idempotency key and owner is there.
 
         Args:
             batch: The batch.
             limit: Unfinished batches that the store may hold.
+            owner_limit: Unfinished batches that its owner may have in it, if it has one.
 
         Raises:
             Overloaded: There are as many.
+            TooManyBatches: Its owner has as many.
             StoreFull: There is no room.
         """
         ...

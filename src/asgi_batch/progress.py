@@ -50,7 +50,7 @@ async def follow(
 
 class Progress:
     """
-    Tells how far batches are; it changes nothing.
+    Tells how far batches are, whoever owns them; it changes nothing.
 
     Inside of the app `BatchMiddleware.progress` is one that is ready. Elsewhere, such as in a
     script, it is opened like this::

@@ -24,7 +24,7 @@ _LOOPS = {
 # redis-py knows no trio.
 _STORES = ("memory-asyncio", "memory-uvloop", "memory-trio", "redis-asyncio", "redis-uvloop")
 _OF_BATCH = re.compile(r"\{ab:(\d+)\}:b:([^:]+):(?:rec|ops|res|lease)")
-_OF_SHARD = re.compile(r"\{ab:\d+\}:(?:queue|name:[0-9a-f]{64})")
+_OF_SHARD = re.compile(r"\{ab:\d+\}:(?:queue|name:[0-9a-f]{64}|owner:\w+)")
 
 
 @pytest.fixture(scope="session", params=_STORES)

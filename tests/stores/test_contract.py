@@ -4,10 +4,11 @@ What every store must do, whichever it is.
 
 import math
 
+import anyio
 import pytest
 
 from asgi_batch._core.records import Entry, Hold, Remains
-from asgi_batch.errors import Overloaded
+from asgi_batch.errors import Overloaded, TooManyBatches
 from store_support import (
     LEASE,
     SHORT,
@@ -608,3 +609,92 @@ def all_that_is_kept(request, kind, store):
         if (kind_of_value := client.type(key).decode()) in read
     }
     return repr(found)
+
+
+async def owned(store, owner, name=None, owner_limit=None, **members):
+    """
+    What comes of a new batch of *owner*.
+    """
+    batch = a_batch(store, name, owner=owner, **members)
+    return await store.create(batch, limit=1000, owner_limit=owner_limit)
+
+
+async def test_t36_an_owner_is_kept_with_the_batch(store):
+    """
+    T36: from the first answer on to the last, and so is that there is none.
+    """
+    mine, nobodys = await owned(store, "mine"), await owned(store, "")
+    batch_id = mine.snapshot.batch_id
+    claim = await store.claim(LEASE, batch_id)
+    await store.save(claim.hold, saving(range(10), ends=True))
+    after = await store.snapshot(batch_id)
+
+    assert [each.snapshot.owner for each in (mine, nobodys)] == ["mine", ""]
+    assert (claim.snapshot.owner, after.owner) == ("mine", "mine")
+
+
+async def test_t47_two_owners_may_use_one_name(store):
+    """
+    T47: neither gets to know of the other's batch.
+    """
+    first = await owned(store, "one", "name", fingerprint="f")
+    second = await owned(store, "two", "name", fingerprint="g")
+    again = await owned(store, "one", "name", fingerprint="f")
+    nobodys = await owned(store, "", "name", fingerprint="h")
+
+    assert [each.is_new for each in (first, second, again, nobodys)] == [True, True, False, True]
+    assert again.snapshot.batch_id == first.snapshot.batch_id
+
+
+@pytest.mark.parametrize("end", ["end", "cancel", "fail"])
+async def test_t34_an_owner_has_so_many_unfinished_batches(store, end):
+    """
+    T34: each way to end makes room for one more; others, and nobody, are not touched by that.
+    """
+    first, _ = [await owned(store, "mine", owner_limit=2) for _ in range(2)]
+    batch_id = first.snapshot.batch_id
+    with pytest.raises(TooManyBatches, match="2 unfinished batches"):
+        await owned(store, "mine", owner_limit=2)
+    others = [await owned(store, each, owner_limit=2) for each in ("yours", "", "", "")]
+    if end == "cancel":
+        await store.cancel(batch_id)
+    claim = await store.claim(LEASE, batch_id)
+    if end == "fail":
+        await store.fail(claim.hold, "error")
+    else:
+        await store.save(claim.hold, saving(range(10), ends=True))
+    after = await owned(store, "mine", owner_limit=2)
+    with pytest.raises(TooManyBatches):
+        await owned(store, "mine", owner_limit=2)
+
+    assert all(each.is_new for each in others)
+    assert after.is_new
+
+
+async def test_t34_a_batch_that_is_there_already_is_not_counted_again(store):
+    """
+    T34: whoever sends it once more gets it, however many there are.
+    """
+    first = await owned(store, "mine", "name", owner_limit=1)
+    again = await owned(store, "mine", "name", owner_limit=1)
+
+    assert again.snapshot.batch_id == first.snapshot.batch_id
+
+
+async def test_t34_as_many_as_may_come_at_once(store):
+    """
+    T34: of twenty at a time exactly five are taken.
+    """
+    taken = []
+
+    async def send():
+        try:
+            taken.append(await owned(store, "mine", owner_limit=5))
+        except TooManyBatches:
+            taken.append(None)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(send)
+
+    assert sum(each is not None for each in taken) == 5

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asgi_batch._core.records import Entry, Hold, NewBatch, Saving
-from asgi_batch.errors import Overloaded
+from asgi_batch.errors import Overloaded, TooManyBatches
 from asgi_batch.stores.memory import MemoryStore
 from asgi_batch.stores.redis import RedisStore
 from store_support import LEASE, timeless
@@ -74,23 +74,30 @@ class Stores(RuleBasedStateMachine):
             return self.runner.run(getattr(store, verb)(*args, **options))
         except Overloaded:
             return "full"
+        except TooManyBatches:
+            return "many"
 
     def pick(self, choices, number):
         return choices[-1 - number % len(choices)]
 
-    @rule(name=st.none() | st.sampled_from("ab"), fingerprint=st.sampled_from("fg"))
-    def create(self, name, fingerprint):
+    @rule(
+        name=st.none() | st.sampled_from("ab"),
+        fingerprint=st.sampled_from("fg"),
+        owner=st.sampled_from(["", "", "one", "two"]),
+    )
+    def create(self, name, fingerprint, owner):
         batch = NewBatch(
-            batch_id=self.redis.new_id(name),
+            batch_id=self.redis.new_id(name, owner),
             total=TOTAL,
             chunks=[b"chunk", b"other"],
             caller=b"caller",
             stops_on_error=name == "a",
             idempotency_key=name,
             fingerprint=fingerprint,
+            owner=owner,
         )
-        created = self.both("create", batch, limit=LIMIT)
-        if created != "full":
+        created = self.both("create", batch, limit=LIMIT, owner_limit=2)
+        if created not in ("full", "many"):
             self.ids.append(created.snapshot.batch_id)
 
     @rule(number=PICKS)

@@ -45,7 +45,16 @@ class Idempotency(NamedTuple):
     fingerprint: str
 
 
-def idempotency_of(headers: Sequence[HeaderPair], content: bytes) -> Idempotency | None:
+def has_key(headers: Sequence[HeaderPair]) -> bool:
+    """
+    Whether a request with these *headers* has a key, readable or not.
+    """
+    return any(name.lower() == _NAME for name, _ in headers)
+
+
+def idempotency_of(
+    headers: Sequence[HeaderPair], content: bytes, owner: str = ""
+) -> Idempotency | None:
     """
     What the *headers* of a request say; None where it has no key.
 
@@ -55,6 +64,7 @@ def idempotency_of(headers: Sequence[HeaderPair], content: bytes) -> Idempotency
     Args:
         headers: Of the request.
         content: What is submitted.
+        owner: Whose it is, if that is known: then headers need not tell.
 
     Raises:
         ValueError: The header cannot be read.
@@ -66,7 +76,9 @@ def idempotency_of(headers: Sequence[HeaderPair], content: bytes) -> Idempotency
     if match is None or len(values) > 1:
         raise ValueError
     key = match[1] if match.re.groups else match[0]
-    return Idempotency(_UNESCAPED.sub(rb"\1", key).decode(), _fingerprint(headers, content))
+    return Idempotency(
+        _UNESCAPED.sub(rb"\1", key).decode(), _fingerprint(() if owner else headers, content)
+    )
 
 
 def _fingerprint(headers: Sequence[HeaderPair], content: bytes) -> str:

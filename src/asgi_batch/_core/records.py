@@ -39,6 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         version: Goes up with each change.
         parent: The batch whose operations this one tries again; None for others.
         error: Why a batch has ``"failed"`` as a whole; a stable code.
+        owner: Whose it is, as a digest; empty where it is nobody's.
     """
 
     batch_id: str
@@ -53,6 +54,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     parent: str | None = None
     error: str | None = None
+    owner: str = ""
 
     @property
     def completed(self) -> int:
@@ -107,6 +109,7 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
         parent: The batch whose operations it tries again.
         idempotency_key: Names the submission, where its client has a name for it.
         fingerprint: Tells two submissions of one name apart.
+        owner: Whose it is, as a digest; empty where it is nobody's. Two owners may use one name.
     """
 
     batch_id: str
@@ -117,6 +120,7 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     idempotency_key: str | None = None
     fingerprint: str = ""
+    owner: str = ""
 
 
 class Created(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 
 from asgi_batch._core.headers import has_credentials
-from asgi_batch._core.idempotency import Idempotency, idempotency_of
+from asgi_batch._core.idempotency import Idempotency, has_key, idempotency_of
 from asgi_batch._core.models import Batch, Summary
 from asgi_batch._core.preferences import Preferences
 from asgi_batch._core.records import Entry, Snapshot
@@ -63,8 +63,12 @@ class AcceptingEndpoint(Endpoint):
         await super()._refuse(refusal)
 
     def _idempotency(self, content: bytes) -> Idempotency | None:
+        headers = self._scope["headers"]
+        if not has_key(headers):
+            return None
+        owner = self._owner
         try:
-            return idempotency_of(self._scope["headers"], content)
+            return idempotency_of(headers, content, owner)
         except ValueError:
             raise InvalidParameter(
                 "Idempotency-Key must be one string of 1 to 255 printable ASCII characters."
@@ -95,7 +99,7 @@ class AcceptingEndpoint(Endpoint):
         # It may be closed by the time that the waiting is over.
         durability = background.store.durability
         snapshot = await background.submit(
-            batch, self._scope, idempotency=idempotency, parent=parent
+            batch, self._scope, idempotency=idempotency, parent=parent, owner=self._owner
         )
         applied = preferences.applied
         headers = [(b"preference-applied", applied)] if applied else []

@@ -5,6 +5,7 @@ What the faces of one batch have in common: which batch is meant, and how far it
 from __future__ import annotations
 
 import re
+from hmac import compare_digest
 from typing import Final
 
 from asgi_batch._core.records import Snapshot
@@ -35,7 +36,7 @@ class BatchEndpoint(Endpoint):
     async def _snapshot(self) -> Snapshot:
         batch_id = self._batch_id
         snapshot = await self._settings.background.store.snapshot(batch_id)
-        if snapshot is None:
+        if snapshot is None or not compare_digest(snapshot.owner, self._owner):
             raise self._unknown()
         return snapshot
 

@@ -4,10 +4,13 @@ What all faces of the batch endpoint have in common: how they answer and how the
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from time import monotonic
 from typing import Final
 
@@ -30,17 +33,21 @@ from asgi_batch.errors import (
     MethodNotAllowed,
     NestedBatch,
     Overloaded,
+    OwnerUnknown,
     RequestTimeout,
 )
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
 
+logger = logging.getLogger("asgi_batch")
+
 _CHUNK: Final = 64 * 1024
 
-# The answer belongs to one caller at one time, and nobody may take it for anything but JSON
-# (RELIABILITY T39, T45).
+# The answer belongs to one caller at one time, nobody may take it for anything but JSON, and its
+# URL, which may be all it takes to see it, goes nowhere (RELIABILITY T37, T39, T45).
 _COMMON_HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
 )
 
 # Methods that change something (RFC 9110 section 9.2.1).
@@ -62,6 +69,7 @@ class Settings:
         background: Carries out batches that outlive their request.
         forward_scope_keys: Keys of the outer scope that operations get to see.
         allowed_origins: Whose pages may have browsers send requests that change something.
+        owner: Tells whose a request is; None where batches have no owners.
         limiter: Counts the operations of each caller; None where nothing does.
         keeps_credentials: Whether a batch may be kept whose request has credentials.
         aborts_on_disconnect: Whether a batch ends when its client has gone.
@@ -74,6 +82,7 @@ class Settings:
     background: Background
     forward_scope_keys: tuple[str, ...]
     allowed_origins: frozenset[str]
+    owner: Callable[[Scope], str | None] | None
     limiter: Limiter | None
     keeps_credentials: bool
     aborts_on_disconnect: bool
@@ -152,6 +161,23 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def _answer(self) -> None: ...
+
+    @cached_property
+    def _owner(self) -> str:
+        """
+        Whose request this is, as a digest; empty where it is nobody's.
+
+        Raises:
+            OwnerUnknown: The app's function has failed.
+        """
+        if self._settings.owner is None:
+            return ""
+        try:
+            principal = self._settings.owner(self._scope)
+            return "" if principal is None else sha256(principal.encode()).hexdigest()[:32]
+        except Exception:
+            logger.exception("owner has failed; nobody gets to see a batch.")
+            raise OwnerUnknown("It cannot be told whose request this is.") from None
 
     @property
     def _rules(self) -> Rules:

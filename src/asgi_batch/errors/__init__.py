@@ -26,6 +26,8 @@ AsgiBatchError
 │   ├── OperationsErased              410 operations_erased
 │   ├── RateLimited                   429 rate_limited
 │   ├── RateLimitUnavailable          503 rate_limit_unavailable
+│   ├── TooManyBatches                429 too_many_batches
+│   ├── OwnerUnknown                  503 owner_unknown
 │   ├── Overloaded                    503 overloaded
 │   ├── BackgroundUnavailable         503 background_unavailable
 │   ├── StoreUnavailable              503 store_unavailable
@@ -51,8 +53,10 @@ from asgi_batch.errors._later import (
     IdempotencyKeyReused,
     NothingToRetry,
     OperationsErased,
+    OwnerUnknown,
     StoreFull,
     StoreUnavailable,
+    TooManyBatches,
     WrongProcess,
 )
 from asgi_batch.errors._request import (
@@ -97,12 +101,14 @@ __all__ = [
     "OperationAborted",
     "OperationsErased",
     "Overloaded",
+    "OwnerUnknown",
     "PayloadTooLarge",
     "RateLimitUnavailable",
     "RateLimited",
     "RequestTimeout",
     "StoreFull",
     "StoreUnavailable",
+    "TooManyBatches",
     "TooManyOperations",
     "UnsupportedContentEncoding",
     "UnsupportedMediaType",

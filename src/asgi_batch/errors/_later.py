@@ -79,3 +79,18 @@ class IdempotencyKeyReused(BatchRefused):
 
     status = 422
     code = "idempotency_key_reused"
+
+
+class TooManyBatches(BatchRefused):
+    """Raised when an owner has as many unfinished batches as it may."""
+
+    status = 429
+    code = "too_many_batches"
+    retry_after = 5
+
+
+class OwnerUnknown(BatchRefused):
+    """Raised when it cannot be told whose request it is, as the app's own function has failed."""
+
+    status = 503
+    code = "owner_unknown"

@@ -57,6 +57,7 @@ class Record(msgspec.Struct, kw_only=True):
             version=self.version,
             parent=self.batch.parent,
             error=self.error,
+            owner=self.batch.owner,
             **self.counts,
         )
 
@@ -73,6 +74,13 @@ class Record(msgspec.Struct, kw_only=True):
         """
         self.updated_at = max(now, self.updated_at)
         self.version += 1
+
+
+def name_of(batch: NewBatch) -> tuple[str, str]:
+    """
+    What a batch with an idempotency key is found by.
+    """
+    return batch.owner, batch.idempotency_key or ""
 
 
 def request_size(batch: NewBatch) -> int:

@@ -15,6 +15,7 @@ from asgi_batch._core.records import (
     Claim,
     Entry,
     Hold,
+    NewBatch,
     Outcome,
     Page,
     Snapshot,
@@ -23,7 +24,7 @@ from asgi_batch._core.records import (
 #: Fields of a record in the order in which a script answers with them.
 SNAPSHOT: Final = (
     "schema status total succeeded failed skipped created_at updated_at finished_at version "
-    "parent error"
+    "parent error owner"
 ).split()
 #: Seconds that are as good as for ever.
 LONGEST: Final = 10 * 365 * 24 * 3600
@@ -53,6 +54,26 @@ def unpacked(value: bytes) -> list[bytes]:
     return msgspec.msgpack.decode(value, type=list[bytes])
 
 
+def members_of(batch: NewBatch, name: str) -> tuple[int | str | bytes, ...]:
+    """
+    What create.lua has to know of a batch, in its order.
+
+    Args:
+        batch: The batch.
+        name: What stands for its idempotency key.
+    """
+    return (
+        batch.total,
+        batch.caller,
+        packed(batch.chunks),
+        int(batch.stops_on_error),
+        batch.parent or "",
+        batch.fingerprint,
+        name,
+        batch.owner,
+    )
+
+
 def fields_of(entries: Sequence[Entry]) -> list[int | bytes]:
     """
     Results as index, value, index, value: one byte says how the operation ended.
@@ -79,7 +100,7 @@ def snapshot_of(batch_id: str, values: Sequence[bytes]) -> Snapshot:
     The snapshot whose fields have these *values*, in the order of `SNAPSHOT`.
     """
     _, status, total, succeeded, failed, skipped, created, updated, finished, *rest = values
-    version, parent, error = rest
+    version, parent, error, owner = rest
     known: Any = status.decode()
     return Snapshot(
         batch_id=batch_id,
@@ -94,6 +115,7 @@ def snapshot_of(batch_id: str, values: Sequence[bytes]) -> Snapshot:
         version=int(version),
         parent=parent.decode() or None,
         error=error.decode() or None,
+        owner=owner.decode(),
     )
 
 

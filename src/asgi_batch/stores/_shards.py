@@ -3,11 +3,13 @@ Where a batch lives in Redis: its shard, its keys, and an id that fits; it reads
 
 All keys of one shard share a hash tag and with it a slot of Redis Cluster, so that one script can
 do a whole step: ``{ab:7}:b:<id>:rec``, ``{ab:7}:queue``. The shard of a batch follows from its id.
-A batch that has an idempotency key lives where this key does, so its id is thrown until it fits.
+A batch that has an owner, or else an idempotency key, lives where this does, so its id is thrown
+until it fits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from typing import Final
@@ -19,7 +21,7 @@ _BATCH_ID: Final = re.compile(r"[A-Za-z0-9_-]{22,64}")
 
 def shard_of(text: str) -> int:
     """
-    The shard of a batch id or of an idempotency key.
+    The shard of a batch id, of an owner or of an idempotency key.
     """
     return crc32(text.encode()) % SHARDS
 
@@ -31,14 +33,31 @@ def is_batch_id(text: str) -> bool:
     return _BATCH_ID.fullmatch(text) is not None
 
 
-def batch_id_for(idempotency_key: str | None) -> str:
+def is_at_home(batch_id: str, idempotency_key: str | None, owner: str) -> bool:
     """
-    A new id for a batch that nobody can guess, in the shard of its idempotency key.
+    Whether a batch is in the shard of its owner, or of its idempotency key where it has none.
+    """
+    home = owner or idempotency_key
+    return is_batch_id(batch_id) and (home is None or shard_of(batch_id) == shard_of(home))
+
+
+def batch_id_for(idempotency_key: str | None, owner: str) -> str:
+    """
+    A new id for a batch that nobody can guess, in the shard where it belongs.
     """
     while True:
         batch_id = secrets.token_urlsafe(24)
-        if idempotency_key is None or shard_of(batch_id) == shard_of(idempotency_key):
+        if is_at_home(batch_id, idempotency_key, owner):
             return batch_id
+
+
+def digest_of(idempotency_key: str | None, owner: str) -> str:
+    """
+    What stands for an idempotency key in the name of a key, where there is one.
+    """
+    if idempotency_key is None:
+        return ""
+    return hashlib.sha256(f"{owner}\0{idempotency_key}".encode()).hexdigest()
 
 
 class Keys:
@@ -52,13 +71,14 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 
-    def of(self, batch_id: str) -> list[str]:
+    def of(self, batch_id: str, owner: str = "") -> list[str]:
         """
-        Record, operations, results and lease of a batch, and the queue of its shard.
+        Record, operations, results and lease of a batch, the queue of its shard, and the
+        unfinished batches of its *owner*.
         """
         shard = self._shard(shard_of(batch_id))
         kinds = [f"{shard}:b:{batch_id}:{kind}" for kind in ("rec", "ops", "res", "lease")]
-        return [*kinds, f"{shard}:queue"]
+        return [*kinds, f"{shard}:queue", f"{shard}:owner:{owner}"]
 
     def of_name(self, batch_id: str, digest: str) -> str:
         """

@@ -29,9 +29,9 @@ from asgi_batch._core.records import (
     Snapshot,
     Status,
 )
-from asgi_batch.errors import Overloaded, StoreFull
+from asgi_batch.errors import Overloaded, StoreFull, TooManyBatches
 from asgi_batch.ports import Standing
-from asgi_batch.stores._memory_record import Record, claim_of, page_of, request_size
+from asgi_batch.stores._memory_record import Record, claim_of, name_of, page_of, request_size
 
 logger = logging.getLogger("asgi_batch")
 
@@ -72,7 +72,7 @@ class MemoryStore:
         self._unfinished: dict[str, Record] = {}
         self._finished: deque[Record] = deque()
         self._retryable: deque[Record] = deque()
-        self._names: dict[str, str] = {}
+        self._names: dict[tuple[str, str], str] = {}
         self._result_ttl = math.inf
         self._retry_ttl = 0.0
 
@@ -83,7 +83,7 @@ class MemoryStore:
         """
         return "process"
 
-    def new_id(self, idempotency_key: str | None = None) -> str:
+    def new_id(self, idempotency_key: str | None = None, owner: str = "") -> str:
         """
         An id that tells from which process it is.
         """
@@ -117,16 +117,20 @@ class MemoryStore:
             line.clear()
         self._size = 0
 
-    async def create(self, batch: NewBatch, *, limit: int) -> Created:
+    async def create(
+        self, batch: NewBatch, *, limit: int, owner_limit: int | None = None
+    ) -> Created:
         """
-        Keep *batch*, unless a batch of the same idempotency key is there.
+        Keep *batch*, unless a batch of the same idempotency key and owner is there.
         """
         now = self._now()
-        name = batch.idempotency_key
-        if name is not None and name in self._names:
+        name = name_of(batch)
+        if name in self._names:
             known = self._records[self._names[name]]
             is_same = known.batch.fingerprint == batch.fingerprint
             return Created(known.snapshot(), is_new=False, is_same=is_same)
+        if owner_limit is not None and self._count(batch.owner) >= owner_limit:
+            raise TooManyBatches(f"You have {owner_limit} unfinished batches, as many as you may.")
         if len(self._unfinished) >= limit:
             raise Overloaded("As many batches are unfinished as may be; try again later.")
         if self._size >= self._max_bytes:
@@ -134,9 +138,12 @@ class MemoryStore:
         record = Record(batch=batch, created_at=now, updated_at=now)
         self._grow(record, request_size(batch))
         self._records[batch.batch_id] = self._unfinished[batch.batch_id] = record
-        if name is not None:
+        if batch.idempotency_key is not None:
             self._names[name] = batch.batch_id
         return Created(record.snapshot())
+
+    def _count(self, owner: str) -> int:
+        return sum(each.batch.owner == owner for each in self._unfinished.values() if owner)
 
     async def claim(self, lease: float, batch_id: str | None = None) -> Claim | None:
         """
@@ -248,7 +255,7 @@ class MemoryStore:
             batch = record.batch
             self._size -= record.size
             del self._records[batch.batch_id]
-            self._names.pop(batch.idempotency_key or "", None)
+            self._names.pop(name_of(batch), None)
         return now
 
     def _grow(self, record: Record, size: int) -> None:

@@ -5,7 +5,6 @@ A store in Redis, shared by processes and outliving them; what a step does is wr
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import re
 import secrets
@@ -22,14 +21,14 @@ from asgi_batch._core.records import (
     Saving,
     Snapshot,
 )
-from asgi_batch.errors import ConfigurationError, Overloaded, StoreUnavailable
+from asgi_batch.errors import ConfigurationError, Overloaded, StoreUnavailable, TooManyBatches
 from asgi_batch.ports import Standing
 from asgi_batch.stores import _redis_scripts as scripts
 from asgi_batch.stores._redis_codec import (
     claim_of,
     fields_of,
+    members_of,
     milliseconds,
-    packed,
     snapshot_of,
 )
 from asgi_batch.stores._redis_link import Link, check_url
@@ -40,7 +39,7 @@ from asgi_batch.stores._redis_queries import (
     read_results,
     read_snapshot,
 )
-from asgi_batch.stores._shards import SHARDS, Keys, batch_id_for, is_batch_id, shard_of
+from asgi_batch.stores._shards import SHARDS, Keys, batch_id_for, digest_of, is_at_home, is_batch_id
 
 #: Seconds after which an unfinished batch is forgotten when nothing has happened to it.
 MAX_AGE: Final = 7 * 24 * 3600
@@ -125,11 +124,11 @@ class RedisStore:
         if link is not None:
             await link.aclose()
 
-    def new_id(self, idempotency_key: str | None = None) -> str:
+    def new_id(self, idempotency_key: str | None = None, owner: str = "") -> str:
         """
-        An id that lives in the same shard as *idempotency_key*.
+        An id that lives in the same shard as *owner*, or else as *idempotency_key*.
         """
-        return batch_id_for(idempotency_key)
+        return batch_id_for(idempotency_key, owner)
 
     def is_elsewhere(self, batch_id: str) -> bool:
         """
@@ -137,18 +136,21 @@ class RedisStore:
         """
         return False
 
-    async def create(self, batch: NewBatch, *, limit: int) -> Created:
+    async def create(
+        self, batch: NewBatch, *, limit: int, owner_limit: int | None = None
+    ) -> Created:
         """
-        Keep *batch*, unless a batch of the same idempotency key is there.
+        Keep *batch*, unless a batch of the same idempotency key and owner is there.
 
         The *limit* is one for all shards together, while a step is one within a shard: where many
         create at once, a few more may get in.
         """
-        if not self._fits(batch.batch_id, batch.idempotency_key):
-            raise ValueError("Take the batch_id from new_id(), given the same idempotency_key.")
+        if not is_at_home(batch.batch_id, batch.idempotency_key, batch.owner):
+            raise ValueError("Take the batch_id from new_id(), given the same names.")
         token, expected, room = secrets.token_urlsafe(12), "", ""
         while True:
-            verdict, *answer = await self._create(batch, token, expected, room, limit)
+            limits = (limit, owner_limit)
+            verdict, *answer = await self._create(batch, token, expected, room, limits)
             if verdict == b"kept":
                 is_new, is_same, batch_id, values = answer
                 snapshot = snapshot_of(batch_id.decode(), values)
@@ -158,6 +160,10 @@ class RedisStore:
             elif verdict == b"count":
                 room = str(
                     max(limit - await count_others(self._link, self._keys, batch.batch_id), 0)
+                )
+            elif verdict == b"many":
+                raise TooManyBatches(
+                    f"You have {owner_limit} unfinished batches, as many as you may."
                 )
             elif verdict == b"full":
                 raise Overloaded("As many batches are unfinished as may be; try again later.")
@@ -183,7 +189,7 @@ class RedisStore:
         """
         if not is_batch_id(hold.batch_id):
             return "lost"
-        keys = await self._keys_with_name(hold) if saving.ends else self._keys.of(hold.batch_id)
+        keys = await self._all_keys(hold) if saving.ends else self._keys.of(hold.batch_id)
         answer = await self._link.run(
             scripts.SAVE,
             keys,
@@ -226,7 +232,7 @@ class RedisStore:
         """
         if is_batch_id(hold.batch_id):
             args = (hold.epoch, hold.batch_id, error, self._result_ttl)
-            await self._link.run(scripts.FAIL, await self._keys_with_name(hold), *args)
+            await self._link.run(scripts.FAIL, await self._all_keys(hold), *args)
 
     async def remains(self, batch_id: str) -> Remains | None:
         """
@@ -262,21 +268,20 @@ class RedisStore:
             raise StoreUnavailable("The store is not open.")
         return self._opened
 
-    def _fits(self, batch_id: str, name: str | None) -> bool:
-        is_near = name is None or shard_of(batch_id) == shard_of(name)
-        return is_near and is_batch_id(batch_id)
-
-    async def _keys_with_name(self, hold: Hold) -> list[str]:
-        keys = self._keys.of(hold.batch_id)
-        (digest,) = await self._link.read(("HGET", keys[0], "name"))
-        return [*keys, self._keys.of_name(hold.batch_id, digest.decode())] if digest else keys
+    async def _all_keys(self, hold: Hold) -> list[str]:
+        """
+        Those that an end needs, whose names only the record knows.
+        """
+        record = self._keys.of(hold.batch_id)[0]
+        ((name, owner),) = await self._link.read(("HMGET", record, "name", "owner"))
+        keys = self._keys.of(hold.batch_id, (owner or b"").decode())
+        return [*keys, self._keys.of_name(hold.batch_id, name.decode())] if name else keys
 
     async def _create(
-        self, batch: NewBatch, token: str, expected: str, room: str, limit: int
+        self, batch: NewBatch, token: str, expected: str, room: str, limits: tuple[int, int | None]
     ) -> list[Any]:
-        keys = self._keys.of(batch.batch_id)
-        name = batch.idempotency_key
-        digest = "" if name is None else hashlib.sha256(name.encode()).hexdigest()
+        keys, (limit, owner_limit) = self._keys.of(batch.batch_id, batch.owner), limits
+        digest = digest_of(batch.idempotency_key, batch.owner)
         if digest:
             keys.append(self._keys.of_name(batch.batch_id, digest))
         keys += [self._keys.of(expected)[0]] if expected else []
@@ -289,12 +294,7 @@ class RedisStore:
             limit // SHARDS,
             room,
             MAX_AGE * 1000,
-            batch.total,
-            batch.caller,
-            packed(batch.chunks),
-            int(batch.stops_on_error),
-            batch.parent or "",
-            batch.fingerprint,
-            digest,
+            *members_of(batch, digest),
+            "" if owner_limit is None else owner_limit,
         )
         return answer

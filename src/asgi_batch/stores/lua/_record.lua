@@ -1,13 +1,13 @@
 -- What all scripts share, put in front of each: how a record is read, changed and ended.
 -- It makes no decision of its own. Times are microseconds since 1970, by the server's clock.
-local REC, OPS, RES, LEASE, QUEUE, NAME = unpack(KEYS, 1, 6)
+local REC, OPS, RES, LEASE, QUEUE, OWNER, NAME = unpack(KEYS, 1, 7)
 local SCHEMA = '1'
 local HOUR = 3600 * 1000000
--- The first twelve make a snapshot.
-local SNAPSHOT = 12
+-- The first thirteen make a snapshot.
+local SNAPSHOT = 13
 local FIELDS = {
     'schema', 'status', 'total', 'succeeded', 'failed', 'skipped',
-    'created_at', 'updated_at', 'finished_at', 'version', 'parent', 'error',
+    'created_at', 'updated_at', 'finished_at', 'version', 'parent', 'error', 'owner',
     'epoch', 'allowed', 'has_heard', 'trials', 'stops_on_error', 'fingerprint', 'name',
     'made_by', 'claimed_by', 'saved_by', 'answer', 'kept_at',
 }
@@ -77,6 +77,9 @@ local function finish(record, status, batch_id, result_ttl, retry_ttl)
     end
     redis.call('HDEL', REC, 'caller')
     redis.call('ZREM', QUEUE, batch_id)
+    if record.owner ~= '' then
+        redis.call('ZREM', OWNER, batch_id)
+    end
     for _, key in ipairs({REC, RES, NAME}) do
         redis.call('PEXPIRE', key, result_ttl)
     end

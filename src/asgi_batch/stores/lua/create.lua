@@ -1,8 +1,10 @@
 #!lua
 -- Keeps a batch, unless one of its name is there. Refused where Redis is full.
 -- KEYS: those of the batch; its name and the record that is expected under it, where it has one.
+-- All batches of an owner are in one shard.
 local token, batch_id, expected, share, room, max_age = unpack(ARGV, 1, 6)
 local total, caller, operations, stops_on_error, parent, fingerprint, name = unpack(ARGV, 7, 13)
+local owner, owner_limit = unpack(ARGV, 14, 15)
 
 local function kept(record)
     local is_new = record.made_by == token and 1 or 0
@@ -19,7 +21,7 @@ if known_id then
     if known_id ~= expected then
         return {'named', known_id}
     end
-    local known, is_known_foreign = read(KEYS[7])
+    local known, is_known_foreign = read(KEYS[8])
     if known then
         known.id = known_id
         return kept(known)
@@ -28,6 +30,13 @@ if known_id then
 end
 if is_foreign then
     return {'foreign'}
+end
+if owner ~= '' and owner_limit ~= '' then
+    -- Whatever became of batches as old as that, they are gone.
+    redis.call('ZREMRANGEBYSCORE', OWNER, '-inf', text(clock() - max_age * 1000))
+    if redis.call('ZCARD', OWNER) >= tonumber(owner_limit) then
+        return {'many'}
+    end
 end
 -- Only where this shard has its share is it worth while to count the others.
 local size = redis.call('ZCARD', QUEUE)
@@ -49,7 +58,7 @@ end
 record.schema, record.status, record.total = SCHEMA, 'processing', total
 record.created_at, record.updated_at, record.kept_at = text(now), text(now), text(now)
 record.version, record.has_heard = '1', '1'
-record.parent, record.fingerprint, record.name = parent, fingerprint, name
+record.parent, record.fingerprint, record.name, record.owner = parent, fingerprint, name, owner
 record.stops_on_error, record.made_by = stops_on_error, token
 write(record, 'caller', caller)
 redis.call('PEXPIRE', REC, max_age)
@@ -59,4 +68,8 @@ if NAME then
 end
 redis.call('ZADD', QUEUE, text(now), batch_id)
 redis.call('PEXPIRE', QUEUE, max_age)
+if owner ~= '' then
+    redis.call('ZADD', OWNER, text(now), batch_id)
+    redis.call('PEXPIRE', OWNER, max_age)
+end
 return kept(record)
