@@ -24,7 +24,7 @@ async def opened(url, **settings):
     """
     An open store.
     """
-    store = RedisStore(url, **settings)
+    store = RedisStore(url, **{"allow_clear_text": "encryption_key" not in settings, **settings})
     await store.open(TTL)
     try:
         yield store

@@ -40,6 +40,7 @@ REFUSALS = {
     "batch_not_found": 404,
     "too_many_batches": 429,
     "owner_unknown": 503,
+    "record_corrupt": 500,
     "rate_limited": 429,
     "rate_limit_unavailable": 503,
     "credentials_refused": 422,

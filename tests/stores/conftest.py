@@ -22,7 +22,14 @@ _LOOPS = {
     "trio": ("trio", {}),
 }
 # redis-py knows no trio.
-_STORES = ("memory-asyncio", "memory-uvloop", "memory-trio", "redis-asyncio", "redis-uvloop")
+_STORES = (
+    "memory-asyncio",
+    "memory-uvloop",
+    "memory-trio",
+    "redis-asyncio",
+    "redis-uvloop",
+    "sealed-asyncio",
+)
 _OF_BATCH = re.compile(r"\{ab:(\d+)\}:b:([^:]+):(?:rec|ops|res|lease)")
 _OF_SHARD = re.compile(r"\{ab:\d+\}:(?:queue|name:[0-9a-f]{64}|owner:\w+)")
 
@@ -74,7 +81,9 @@ async def store(request, kind):
     if kind.startswith("memory"):
         opened = MemoryStore()
     else:
-        opened = RedisStore(request.getfixturevalue("server").url)
+        key = b"k" * 32 if kind.startswith("sealed") else None
+        url = request.getfixturevalue("server").url
+        opened = RedisStore(url, encryption_key=key, allow_clear_text=key is None)
     with anyio.fail_after(30):
         await opened.open(TTL)
         yield opened

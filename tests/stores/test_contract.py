@@ -590,7 +590,7 @@ async def test_t42_nothing_is_kept_of_the_caller(request, kind, store, retry_ttl
         await store.save(claim.hold, saving(range(10), end, ends=True))
     after = all_that_is_kept(request, kind, store)
 
-    assert "canary" in before
+    assert ("canary" in before) is not kind.startswith("sealed")
     assert claim.hold.batch_id in after
     assert "canary" not in after
 

@@ -28,6 +28,7 @@ AsgiBatchError
 │   ├── RateLimitUnavailable          503 rate_limit_unavailable
 │   ├── TooManyBatches                429 too_many_batches
 │   ├── OwnerUnknown                  503 owner_unknown
+│   ├── RecordCorrupt                 500 record_corrupt
 │   ├── Overloaded                    503 overloaded
 │   ├── BackgroundUnavailable         503 background_unavailable
 │   ├── StoreUnavailable              503 store_unavailable
@@ -54,6 +55,7 @@ from asgi_batch.errors._later import (
     NothingToRetry,
     OperationsErased,
     OwnerUnknown,
+    RecordCorrupt,
     StoreFull,
     StoreUnavailable,
     TooManyBatches,
@@ -105,6 +107,7 @@ __all__ = [
     "PayloadTooLarge",
     "RateLimitUnavailable",
     "RateLimited",
+    "RecordCorrupt",
     "RequestTimeout",
     "StoreFull",
     "StoreUnavailable",

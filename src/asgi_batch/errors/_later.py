@@ -94,3 +94,10 @@ class OwnerUnknown(BatchRefused):
 
     status = 503
     code = "owner_unknown"
+
+
+class RecordCorrupt(BatchRefused):
+    """Raised when what a store hands out is not what it was given."""
+
+    status = 500
+    code = "record_corrupt"

@@ -20,6 +20,8 @@ from asgi_batch._core.records import (
     Page,
     Snapshot,
 )
+from asgi_batch.errors import RecordCorrupt, StoreUnavailable
+from asgi_batch.stores._seal import Seal, Tampered, UnknownKey
 
 #: Fields of a record in the order in which a script answers with them.
 SNAPSHOT: Final = (
@@ -28,6 +30,10 @@ SNAPSHOT: Final = (
 ).split()
 #: Seconds that are as good as for ever.
 LONGEST: Final = 10 * 365 * 24 * 3600
+
+# What a sealed value is for.
+OPERATIONS: Final = "operations"
+_CALLER: Final = "caller"
 
 _CODES: Final[dict[Outcome, bytes]] = {"succeeded": b"s", "failed": b"f", "skipped": b"k"}
 _OUTCOMES: Final[dict[bytes, Outcome]] = {code: name for name, code in _CODES.items()}
@@ -54,18 +60,19 @@ def unpacked(value: bytes) -> list[bytes]:
     return msgspec.msgpack.decode(value, type=list[bytes])
 
 
-def members_of(batch: NewBatch, name: str) -> tuple[int | str | bytes, ...]:
+def members_of(batch: NewBatch, name: str, seal: Seal) -> tuple[int | str | bytes, ...]:
     """
     What create.lua has to know of a batch, in its order.
 
     Args:
         batch: The batch.
         name: What stands for its idempotency key.
+        seal: What its values go through.
     """
     return (
         batch.total,
-        batch.caller,
-        packed(batch.chunks),
+        seal.close(_CALLER, batch.caller),
+        seal.close(OPERATIONS, packed(batch.chunks)),
         int(batch.stops_on_error),
         batch.parent or "",
         batch.fingerprint,
@@ -74,13 +81,14 @@ def members_of(batch: NewBatch, name: str) -> tuple[int | str | bytes, ...]:
     )
 
 
-def fields_of(entries: Sequence[Entry]) -> list[int | bytes]:
+def fields_of(entries: Sequence[Entry], seal: Seal) -> list[int | bytes]:
     """
     Results as index, value, index, value: one byte says how the operation ended.
     """
     fields: list[int | bytes] = []
     for entry in entries:
-        fields += (entry.index, _CODES[entry.outcome] + entry.result)
+        place = _place_of(entry)
+        fields += (entry.index, _CODES[entry.outcome] + seal.close(place, entry.result))
     return fields
 
 
@@ -128,7 +136,7 @@ def claim_of(batch_id: str, answer: Sequence[Any]) -> Claim:
     return Claim(
         hold=Hold(batch_id, epoch),
         snapshot=snapshot,
-        chunks=unpacked(operations),
+        chunks=[operations],
         caller=caller,
         stops_on_error=stops_on_error == b"1",
         is_cancelled=snapshot.status == "cancelled",
@@ -137,6 +145,46 @@ def claim_of(batch_id: str, answer: Sequence[Any]) -> Claim:
         trials=dict(Counter(map(int, trials.split()))),
         idle=idle / 1_000_000,
     )
+
+
+def opened_claim(claim: Claim, seal: Seal) -> Claim:
+    """
+    *claim* as it was before its values were sealed; without them where they are not what they were.
+
+    Raises:
+        UnknownKey: Another process has the key.
+    """
+    try:
+        chunks = unpacked(seal.open(OPERATIONS, claim.chunks[0]))
+        caller = seal.open(_CALLER, claim.caller)
+    except msgspec.DecodeError:
+        # Nobody can read this, and what cannot be read is not carried out.
+        chunks, caller = [], b""
+    return msgspec.structs.replace(claim, chunks=chunks, caller=caller)
+
+
+def opened_page(page: Page, seal: Seal) -> Page:
+    """
+    *page* as it was before its results were sealed.
+
+    Raises:
+        RecordCorrupt: One of them is not what was sealed.
+        StoreUnavailable: Another process has the key.
+    """
+    try:
+        entries = [
+            Entry(each.index, each.outcome, seal.open(_place_of(each), each.result))
+            for each in page.entries
+        ]
+    except Tampered:
+        raise RecordCorrupt("The results of this batch are not what was stored.") from None
+    except UnknownKey:
+        raise StoreUnavailable("The results are sealed with a key that is not here.") from None
+    return Page(entries, page.after)
+
+
+def _place_of(entry: Entry) -> str:
+    return f"result {entry.index} {entry.outcome}"
 
 
 def page_of(kept: Sequence[bytes | None], after: int, outcome: Outcome | None) -> Page:

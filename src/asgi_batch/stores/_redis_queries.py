@@ -7,7 +7,9 @@ from __future__ import annotations
 from typing import Final
 
 from asgi_batch._core.records import Outcome, Page, Remains, Snapshot
+from asgi_batch.errors import StoreUnavailable
 from asgi_batch.stores._redis_codec import (
+    OPERATIONS,
     SNAPSHOT,
     due_of,
     is_ours,
@@ -16,6 +18,7 @@ from asgi_batch.stores._redis_codec import (
     unpacked,
 )
 from asgi_batch.stores._redis_link import Link
+from asgi_batch.stores._seal import Seal, UnknownKey
 from asgi_batch.stores._shards import Keys, shard_of
 
 #: Candidates of one shard that a claim looks at.
@@ -42,7 +45,7 @@ async def read_results(
     return page_of(kept[:limit], after, outcome) if is_ours(schema) else None
 
 
-async def read_remains(link: Link, keys: Keys, batch_id: str) -> Remains | None:
+async def read_remains(link: Link, keys: Keys, batch_id: str, seal: Seal) -> Remains | None:
     """
     What is kept of the request of a finished batch; None where nothing is.
     """
@@ -53,7 +56,11 @@ async def read_remains(link: Link, keys: Keys, batch_id: str) -> Remains | None:
     )
     if kept is None or not is_ours(schema) or not finished_at:
         return None
-    return Remains(unpacked(kept), stops_on_error == b"1")
+    try:
+        chunks = unpacked(seal.open(OPERATIONS, kept))
+    except UnknownKey:
+        raise StoreUnavailable("The operations are sealed with a key that is not here.") from None
+    return Remains(chunks, stops_on_error == b"1")
 
 
 async def due(link: Link, keys: Keys) -> list[str]:

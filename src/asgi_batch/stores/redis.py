@@ -5,10 +5,11 @@ A store in Redis, shared by processes and outliving them; what a step does is wr
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import re
 import secrets
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from asgi_batch._core.records import (
     Claim,
@@ -21,28 +22,37 @@ from asgi_batch._core.records import (
     Saving,
     Snapshot,
 )
-from asgi_batch.errors import ConfigurationError, Overloaded, StoreUnavailable, TooManyBatches
+from asgi_batch._core.reports import short
+from asgi_batch.errors import ConfigurationError, StoreUnavailable
 from asgi_batch.ports import Standing
 from asgi_batch.stores import _redis_scripts as scripts
 from asgi_batch.stores._redis_codec import (
     claim_of,
     fields_of,
-    members_of,
     milliseconds,
+    opened_claim,
+    opened_page,
     snapshot_of,
 )
+from asgi_batch.stores._redis_create import MAX_AGE, Creation
 from asgi_batch.stores._redis_link import Link, check_url
 from asgi_batch.stores._redis_queries import (
-    count_others,
     due,
     read_remains,
     read_results,
     read_snapshot,
 )
-from asgi_batch.stores._shards import SHARDS, Keys, batch_id_for, digest_of, is_at_home, is_batch_id
+from asgi_batch.stores._seal import Keys as EncryptionKeys
+from asgi_batch.stores._seal import UnknownKey, clear, sealing
+from asgi_batch.stores._shards import Keys, batch_id_for, is_batch_id
 
-#: Seconds after which an unfinished batch is forgotten when nothing has happened to it.
-MAX_AGE: Final = 7 * 24 * 3600
+logger = logging.getLogger("asgi_batch")
+
+_CLEAR: Final = (
+    "Background batches lie in Redis in clear text: headers such as Authorization and bodies up to"
+    " their end, results for as long as they are kept. RedisStore(…, encryption_key=…) seals them;"
+    " allow_clear_text=True says that you know."
+)
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
@@ -59,9 +69,13 @@ class RedisStore:
         prefix: Of all keys.
         allow_unsafe_eviction: Whether to start where Redis may throw batches away.
         max_connections: Calls at a time; more wait for their turn.
+        encryption_key: Seals requests and results (extra ``crypto``): 32 random bytes, or these as
+            Base64. Of several the first seals, and all of them open what they have sealed.
+        allow_clear_text: Whether nothing is said of clear text in Redis where there is no key, and
+            whether it is believed where there is one.
 
     Raises:
-        ConfigurationError: *url* or *prefix* cannot be used.
+        ConfigurationError: *url*, *prefix* or *encryption_key* cannot be used.
     """
 
     def __init__(
@@ -71,6 +85,8 @@ class RedisStore:
         prefix: str = "ab",
         allow_unsafe_eviction: bool = False,
         max_connections: int = 10,
+        encryption_key: EncryptionKeys | None = None,
+        allow_clear_text: bool = False,
     ) -> None:
         if not _PREFIX.fullmatch(prefix):
             raise ConfigurationError(f'prefix={prefix!r:.100}: write letters, as in "ab".')
@@ -79,6 +95,12 @@ class RedisStore:
         self._keys = Keys(prefix)
         self._allow_unsafe_eviction = allow_unsafe_eviction
         self._max_connections = max_connections
+        self._warns = encryption_key is None and not allow_clear_text
+        self._seal_of = (
+            clear
+            if encryption_key is None
+            else sealing(encryption_key, reads_clear_text=allow_clear_text)
+        )
         self._opened: Link | None = None
         self._result_ttl = milliseconds(math.inf)
         self._retry_ttl = 0
@@ -115,6 +137,8 @@ class RedisStore:
             await link.aclose()
             raise
         self._opened = link
+        if self._warns and result_ttl:
+            logger.warning(_CLEAR)
 
     async def aclose(self) -> None:
         """
@@ -145,30 +169,10 @@ class RedisStore:
         The *limit* is one for all shards together, while a step is one within a shard: where many
         create at once, a few more may get in.
         """
-        if not is_at_home(batch.batch_id, batch.idempotency_key, batch.owner):
-            raise ValueError("Take the batch_id from new_id(), given the same names.")
-        token, expected, room = secrets.token_urlsafe(12), "", ""
-        while True:
-            limits = (limit, owner_limit)
-            verdict, *answer = await self._create(batch, token, expected, room, limits)
-            if verdict == b"kept":
-                is_new, is_same, batch_id, values = answer
-                snapshot = snapshot_of(batch_id.decode(), values)
-                return Created(snapshot, is_new=bool(is_new), is_same=bool(is_same))
-            if verdict == b"named":
-                expected = answer[0].decode()
-            elif verdict == b"count":
-                room = str(
-                    max(limit - await count_others(self._link, self._keys, batch.batch_id), 0)
-                )
-            elif verdict == b"many":
-                raise TooManyBatches(
-                    f"You have {owner_limit} unfinished batches, as many as you may."
-                )
-            elif verdict == b"full":
-                raise Overloaded("As many batches are unfinished as may be; try again later.")
-            else:
-                raise StoreUnavailable("Another version of asgi_batch keeps a batch of this name.")
+        seal = self._seal_of(batch.batch_id)
+        return await Creation(
+            self._link, self._keys, batch, limit=limit, owner_limit=owner_limit, seal=seal
+        ).run()
 
     async def claim(self, lease: float, batch_id: str | None = None) -> Claim | None:
         """
@@ -180,7 +184,9 @@ class RedisStore:
                 continue
             args = (token, each, milliseconds(lease), MAX_AGE * 1000)
             if answer := await self._link.run(scripts.CLAIM, self._keys.of(each), *args):
-                return claim_of(each, answer)
+                claim = claim_of(each, answer)
+                if opened := await self._opened_claim(claim):
+                    return opened
         return None
 
     async def save(self, hold: Hold, saving: Saving) -> Standing:
@@ -204,7 +210,7 @@ class RedisStore:
             self._result_ttl,
             self._retry_ttl,
             int(saving.heard),
-            *fields_of(saving.entries),
+            *fields_of(saving.entries, self._seal_of(hold.batch_id)),
         )
         standing: Standing = answer.decode()
         return standing
@@ -240,7 +246,7 @@ class RedisStore:
         """
         if not is_batch_id(batch_id):
             return None
-        return await read_remains(self._link, self._keys, batch_id)
+        return await read_remains(self._link, self._keys, batch_id, self._seal_of(batch_id))
 
     async def snapshot(self, batch_id: str) -> Snapshot | None:
         """
@@ -258,9 +264,19 @@ class RedisStore:
         """
         if not is_batch_id(batch_id):
             return None
-        return await read_results(
+        page = await read_results(
             self._link, self._keys, batch_id, after=after, limit=limit, outcome=outcome
         )
+        return page and opened_page(page, self._seal_of(batch_id))
+
+    async def _opened_claim(self, claim: Claim) -> Claim | None:
+        try:
+            return opened_claim(claim, self._seal_of(claim.hold.batch_id))
+        except UnknownKey as error:
+            # Whoever has the key may take it.
+            logger.warning("Batch %s… is left to others: %s", short(claim.hold.batch_id), error)
+            await self.release(claim.hold, claim.allowed)
+            return None
 
     @property
     def _link(self) -> Link:
@@ -276,25 +292,3 @@ class RedisStore:
         ((name, owner),) = await self._link.read(("HMGET", record, "name", "owner"))
         keys = self._keys.of(hold.batch_id, (owner or b"").decode())
         return [*keys, self._keys.of_name(hold.batch_id, name.decode())] if name else keys
-
-    async def _create(
-        self, batch: NewBatch, token: str, expected: str, room: str, limits: tuple[int, int | None]
-    ) -> list[Any]:
-        keys, (limit, owner_limit) = self._keys.of(batch.batch_id, batch.owner), limits
-        digest = digest_of(batch.idempotency_key, batch.owner)
-        if digest:
-            keys.append(self._keys.of_name(batch.batch_id, digest))
-        keys += [self._keys.of(expected)[0]] if expected else []
-        answer: list[Any] = await self._link.run(
-            scripts.CREATE,
-            keys,
-            token,
-            batch.batch_id,
-            expected,
-            limit // SHARDS,
-            room,
-            MAX_AGE * 1000,
-            *members_of(batch, digest),
-            "" if owner_limit is None else owner_limit,
-        )
-        return answer
