@@ -71,6 +71,19 @@ def wrapped(app: ASGIApp) -> BatchMiddleware:
     return BatchMiddleware(app, limits=Limits(sync_operations=1000))
 
 
+def guarded(app: ASGIApp) -> BatchMiddleware:
+    """
+    The same with rules for routes, and a limit of operations that is never reached.
+    """
+    return BatchMiddleware(
+        app,
+        limits=Limits(sync_operations=1000),
+        allow=["/items/**", "GET /users/*"],
+        deny=["/admin/**", "/login"],
+        rate_limit="999999999/minute",
+    )
+
+
 class Call(NamedTuple):
     """
     What is asked of an app, whether by itself or as an operation.

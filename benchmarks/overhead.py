@@ -3,7 +3,8 @@ What an operation costs in a batch, over what it costs to call the app directly.
 
 Both sides run in one process, in alternating rounds: a whole batch call, body bytes in and
 response bytes out, and a loop that calls the app once for each operation with scopes made
-beforehand. Limits are the defaults, but for `sync_operations`.
+beforehand. Limits are the defaults, but for `sync_operations`. A third side is the same batch with
+`allow`, `deny` and `rate_limit`.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import anyio
 import orjson
 
 from asgi_batch.types import ASGIApp
-from benchmarks.apps import APPS, batch_of, calls, wrapped
+from benchmarks.apps import APPS, batch_of, calls, guarded, wrapped
 from benchmarks.asgi import call_batch, call_directly, copied, scopes_of
 from benchmarks.report import Bar, finish, table
 
@@ -36,6 +37,8 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 RATIO_BARS = {"bare": 7.0, "starlette": 1.60, "fastapi": 1.15}
 GROWTH_BAR = 1.15
+# By which the ratio may rise with controls.
+RISE_BAR = 0.10
 
 # Seconds for one app and one size; the twelve of them take about a minute.
 _SECONDS = 4.5
@@ -51,6 +54,7 @@ class Costs(NamedTuple):
 
     direct: list[float]
     batch: list[float]
+    guarded: list[float]
 
     @property
     def ratio(self) -> float:
@@ -59,13 +63,20 @@ class Costs(NamedTuple):
         """
         return median(map(truediv, self.batch, self.direct))
 
+    @property
+    def rise(self) -> float:
+        """
+        By how much that rises with controls.
+        """
+        return median(map(truediv, self.guarded, self.direct)) - self.ratio
+
 
 async def compare(app: ASGIApp, size: int, *, seconds: float) -> Costs:
     """
     Measure batches of *size* operations against direct calls.
     """
     document = batch_of(size)
-    middleware = wrapped(app)
+    middleware, controlled = wrapped(app), guarded(app)
     scopes = await scopes_of(document)
     bodies = [call.body for call in calls(size)]
     repeats = max(1, _OPERATIONS // size)
@@ -77,19 +88,22 @@ async def compare(app: ASGIApp, size: int, *, seconds: float) -> Costs:
         ]
         return await _timed(lambda: call_directly(app, prepared.pop()), repeats) / size
 
-    async def batch() -> float:
+    async def batch(middleware: ASGIApp) -> float:
         return await _timed(lambda: call_batch(middleware, document), repeats) / size
 
     await _check_answers(app, middleware, size)
+    await _check_answers(app, controlled, size)
     started = perf_counter()
     await direct()
-    await batch()
+    await batch(middleware)
+    await batch(controlled)
     least, most = _ROUNDS if seconds else (2, 2)
     rounds = int(seconds / (perf_counter() - started))
-    costs = Costs([], [])
+    costs = Costs([], [], [])
     for _ in range(min(max(rounds, least), most)):
         costs.direct.append(await direct())
-        costs.batch.append(await batch())
+        costs.batch.append(await batch(middleware))
+        costs.guarded.append(await batch(controlled))
     return costs
 
 
@@ -125,14 +139,14 @@ async def measure(arguments: argparse.Namespace) -> int:
     }
     print(f"Microseconds per operation on {arguments.loop}, medians of alternating rounds")
     table(
-        ("app", "operations", "direct", "batch", "ratio", "direct min", "batch min", "rounds"),
+        "app operations direct batch ratio rise direct-min batch-min rounds".split(),
         [_row(*key, cost) for key, cost in costs.items()],
     )
     return finish("overhead", _figures(arguments, costs), _bars(costs), check=arguments.check)
 
 
 def _row(name: str, size: int, cost: Costs) -> tuple[str, ...]:
-    figures = (median(cost.direct), median(cost.batch), cost.ratio)
+    figures = (median(cost.direct), median(cost.batch), cost.ratio, cost.rise)
     least = (min(cost.direct), min(cost.batch))
     return (
         name,
@@ -160,6 +174,7 @@ def _figures(arguments: argparse.Namespace, costs: dict[tuple[str, int], Costs])
         "ratios": {
             name: {str(size): round(costs[name, size].ratio, 3) for size in SIZES} for name in APPS
         },
+        "rises": {name: round(costs[name, 1000].rise, 3) for name in APPS},
     }
 
 
@@ -167,6 +182,10 @@ def _bars(costs: dict[tuple[str, int], Costs]) -> list[Bar]:
     ratios = [
         Bar(name=f"{name}: batch of 1000 / direct", value=costs[name, 1000].ratio, limit=limit)
         for name, limit in RATIO_BARS.items()
+    ]
+    rises = [
+        Bar(name=f"{name}: rise with controls", value=costs[name, 1000].rise, limit=RISE_BAR)
+        for name in APPS
     ]
     growth = [
         Bar(
@@ -176,7 +195,7 @@ def _bars(costs: dict[tuple[str, int], Costs]) -> list[Bar]:
         )
         for name in APPS
     ]
-    return ratios + growth
+    return ratios + rises + growth
 
 
 def main() -> int:

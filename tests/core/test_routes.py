@@ -118,6 +118,8 @@ def permit(allow, deny, target, method="GET", root=""):
         "/api/admin/x",
         "/api/api/admin/x",
         "/api//admin;x/x",
+        "/open/api/admin/x",
+        "/open/apiadmin/x",
         "/admin/x/",
         "/admin",
     ],

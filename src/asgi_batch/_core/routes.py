@@ -20,6 +20,7 @@ _PATTERN: Final = re.compile(r"(?:([A-Z]+(?:\|[A-Z]+)*) +)?(/\S*)").fullmatch
 # What no accepted path holds, and therefore stands for an encoded slash.
 _ENCODED_SLASH: Final = "\x00"
 _REST: Final = "(?:/[^/]*)*"
+_ALL: Final = ".*"
 
 
 class Routes:
@@ -34,11 +35,15 @@ class Routes:
         ValueError: A pattern cannot be read; the sentence says what to write.
     """
 
-    __slots__ = ("_allowed", "_denied")
+    __slots__ = ("_permitted",)
 
     def __init__(self, allow: Iterable[str] | None, deny: Iterable[str]) -> None:
-        self._allowed = None if allow is None else _by_method(allow)
-        self._denied = _by_method(deny)
+        allowed = {each: [_ALL] for each in _METHODS} if allow is None else _by_method(allow)
+        denied = _by_method(deny)
+        self._permitted: dict[str, Matches] = {
+            method: _matcher(expressions, denied.get(method))
+            for method, expressions in allowed.items()
+        }
 
     def permit(self, method: str, path: str, raw_path: bytes, root: str = "") -> bool:
         """
@@ -50,17 +55,13 @@ class Routes:
             raw_path: The same as it was written.
             root: What the app takes off the beginning of paths that have it.
         """
-        if root or ";" in path or "//" in path or "%" in path or b"%2" in raw_path:
-            readings = set(_readings(path, raw_path.decode(), root))
-        else:
-            readings = {path}
-        denied = self._denied.get(method)
-        if denied is not None and any(map(denied, readings)):
+        permitted = self._permitted.get(method)
+        if permitted is None:
             return False
-        if self._allowed is None:
-            return True
-        allowed = self._allowed.get(method)
-        return allowed is not None and all(map(allowed, readings))
+        # Of a path without escapes both forms are of one length.
+        if root or len(raw_path) != len(path) or ";" in path or "//" in path:
+            return all(map(permitted, set(_readings(path, raw_path.decode(), root))))
+        return permitted(path) is not None
 
 
 def _readings(path: str, raw_path: str, root: str) -> Iterator[str]:
@@ -69,7 +70,7 @@ def _readings(path: str, raw_path: str, root: str) -> Iterator[str]:
     """
     kept = unquote(re.sub("%2[fF]", _ENCODED_SLASH, raw_path))
     for decoded in (path, kept, _decoded_again(path)):
-        for relative in (decoded, _without(root, decoded)):
+        for relative in (decoded, *_behind(root, decoded)):
             bare = re.sub(";[^/]*", "", relative)
             for each in (relative, bare):
                 yield each
@@ -86,19 +87,28 @@ def _decoded_again(path: str) -> str:
     return path if again == path else normpath(again.replace("\\", "/"))
 
 
-def _without(root: str, path: str) -> str:
-    while root and path.startswith(f"{root}/"):
-        path = path.removeprefix(root)
-    return path
+def _behind(root: str, path: str) -> Iterator[str]:
+    """
+    What may be left of *path* for an app that takes *root* off, which some do wherever it stands.
+    """
+    start = path.find(root) if root else -1
+    while start >= 0:
+        yield "/" + path[start + len(root) :].removeprefix("/")
+        start = path.find(root, start + 1)
 
 
-def _by_method(patterns: Iterable[str]) -> dict[str, Matches]:
+def _by_method(patterns: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for pattern in patterns:
         methods, expression = _parse(pattern)
         for method in methods:
             found.setdefault(method, []).append(expression)
-    return {method: re.compile("|".join(all_)).fullmatch for method, all_ in found.items()}
+    return found
+
+
+def _matcher(allowed: list[str], denied: list[str] | None) -> Matches:
+    barred = "" if denied is None else rf"(?!(?:{'|'.join(denied)})\Z)"
+    return re.compile(f"{barred}(?:{'|'.join(allowed)})", re.DOTALL).fullmatch
 
 
 def _parse(pattern: str) -> tuple[frozenset[str], str]:
