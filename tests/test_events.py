@@ -30,8 +30,10 @@ class Gated:
 
     def __init__(self):
         self.gates = [anyio.Event() for _ in range(10)]
+        self.starts = 0
 
     async def __call__(self, scope, receive, send):
+        self.starts += 1
         await self.gates[int(scope["path"][1:])].wait()
         await respond(send)
 
@@ -208,7 +210,7 @@ class TestStream:
         async with gated(limits=Limits(concurrency=1)) as middleware:
             accepted = await submitted(middleware)
             async with streaming(middleware, events_url(accepted)) as exchange:
-                await until(lambda: told(exchange))
+                await until(lambda: told(exchange) and middleware.app.starts)
                 await ask(middleware, f"/batch/{accepted.json()['batchId']}", "DELETE")
                 await until(lambda: told(exchange)[-1][2]["status"] == "cancelled")
                 before = names(exchange)

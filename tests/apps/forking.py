@@ -83,7 +83,7 @@ def tell(side, seen):
     os.write(sys.stdout.fileno(), (json.dumps({"side": side, **seen}) + "\n").encode())
 
 
-store = RedisStore(os.environ["REDIS"])
+store = RedisStore(os.environ["REDIS"], allow_clear_text=True)
 loop = new_loop()
 ids, inherited = loop.run_until_complete(before(store))
 child = os.fork()

@@ -21,9 +21,9 @@ class CrashingStore(RedisStore):
     _has_batch = False
     _has_saved = False
 
-    async def create(self, batch, *, limit):
+    async def create(self, batch, **limits):
         with self._around("create"):
-            created = await super().create(batch, limit=limit)
+            created = await super().create(batch, **limits)
         self._has_batch = True
         return created
 

@@ -13,14 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Final as Constant
 
 import httpx
 
-from asgi_batch.stores._shards import Keys
+from asgi_batch.stores._shards import Keys, digest_of
 from chaos.checkers import c9_nothing_is_left, check
 from chaos.client import Client, submission_of
 from chaos.effect_log import EffectLog
@@ -157,7 +156,7 @@ class Iteration:
         expected = {key for told in self.finals.values() for key in _keys_of(told[0])}
         for submission in self.history.submissions.values():
             if submission.key is not None:
-                digest = sha256(submission.key.encode()).hexdigest()
+                digest = digest_of(submission.key, "")
                 expected |= {_KEYS.of_name(batch_id, digest) for batch_id in submission.batch_ids}
         return Leftovers(
             keys={key: redis.ttl(key) for key in redis.scan_iter()},
