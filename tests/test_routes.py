@@ -156,10 +156,13 @@ async def test_t2_a_retry_goes_by_the_rules_of_today():
         url = f"/batch/{accepted.json()['batchId']}"
         await ended(app, f"{url}/status")
         # As if the process had been started again with other settings.
-        rules = BatchMiddleware(failing, deny=["/b"])._settings.rules
-        app._settings = replace(app._settings, rules=rules)
+        rules = [BatchMiddleware(failing, deny=[each])._settings.rules for each in ("/b", "/c")]
+        app._settings = replace(app._settings, rules=rules[0])
         answer = await ask(app, f"{url}/retry", "POST")
+        app._settings = replace(app._settings, rules=rules[1])
+        allowed = await ask(app, f"{url}/retry", "POST")
 
+    assert allowed.status == 202
     assert answer.status == 422
     assert answer.json()["errors"] == [
         {
