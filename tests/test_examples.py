@@ -247,3 +247,63 @@ def test_f1_f2_import_service_goes_on_after_a_kill(tmp_path):
     assert len(failed) == status["failed"]
     assert {each["error"]["code"] for each in failed} <= {"outcome_unknown"}
     assert all(starts["POST", each["id"]] for each in results if each["status"] == 201)
+
+
+PARTNER_API = "examples.partner_api:app"
+
+
+@contextmanager
+def partner_api(folder, kind="uvicorn-h11-asyncio"):
+    """
+    The API for partners on a server, with its batches sealed in Redis.
+    """
+    with redis_server(folder / "redis") as redis:
+        env = {"REDIS": redis.url, "SEAL": "QUFB" * 10 + "QUE="}
+        with serving(kind, PARTNER_API, folder / "server", env=env) as server:
+            yield server, redis
+
+
+def as_partner(url, name, method, path, **members):
+    """
+    A request of a partner.
+    """
+    headers = {"x-api-key": f"key-of-{name}", **members.pop("headers", {})}
+    return httpx.request(method, url + path, headers=headers, timeout=30, **members)
+
+
+def orders(*paths):
+    return {"operations": [{"method": "GET", "path": path} for path in paths]}
+
+
+@pytest.mark.parametrize("kind", ["uvicorn-httptools-uvloop", "hypercorn-asyncio"])
+def test_partner_api_keeps_partners_apart_and_within_their_limits(kind, tmp_path):
+    """
+    Each control does what it is there for, and none gets in the way of what is allowed.
+    """
+    with partner_api(tmp_path, kind) as (server, redis):
+        url = server.url
+        nobody = as_partner(url, "eve", "POST", "/batch", json=orders("/orders/1"))
+        mine = as_partner(url, "ada", "POST", "/batch", json=orders("/orders/1", "/orders/2"))
+        denied = as_partner(url, "ada", "POST", "/batch", json=orders("/admin/shut-down"))
+        later = as_partner(
+            url, "ada", "POST", "/batch", json=orders(*[f"/orders/{n}" for n in range(60)])
+        )
+        status = later.json()["statusUrl"]
+        theirs = as_partner(url, "bob", "GET", status)
+        while as_partner(url, "ada", "GET", status).json()["finishedAt"] is None:
+            pass
+        results = as_partner(url, "ada", "GET", later.json()["resultsUrl"]).json()["results"]
+        kept = b"".join(redis.client.hvals(key)[0] for key in redis.client.keys("*:res"))
+        over = as_partner(url, "ada", "POST", "/batch", json=orders(*["/orders/1"] * 50))
+        while over.status_code != 429:
+            over = as_partner(url, "ada", "POST", "/batch", json=orders(*["/orders/1"] * 50))
+        other = as_partner(url, "bob", "POST", "/batch", json=orders("/orders/1"))
+
+    assert nobody.status_code == 401
+    assert [each["result"]["of"] for each in mine.json()["results"]] == ["ada"] * 2
+    assert denied.json()["errors"][0]["code"] == "path_not_allowed"
+    assert (later.status_code, theirs.status_code) == (202, 404)
+    assert [each["result"] for each in results] == [{"id": n, "of": "ada"} for n in range(60)]
+    assert b"ada" not in kept
+    assert over.json()["code"] == "rate_limited"
+    assert other.status_code == 200
