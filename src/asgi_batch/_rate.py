@@ -11,10 +11,10 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeAlias
 
-from asgi_batch.errors import RateLimited, RateLimitUnavailable
-from asgi_batch.errors import StoreUnavailable as CounterUnavailable
+from asgi_batch.errors import RateLimited, RateLimitUnavailable, StoreFull, StoreUnavailable
 from asgi_batch.limits import Quota, RateLimit
 from asgi_batch.types import Scope
 
@@ -52,9 +52,15 @@ class Counter(Protocol):
         """
         ...
 
+    def in_time(self) -> AbstractContextManager[object]:
+        """
+        What is asked within it ends in good time, if need be with a `TimeoutError`.
+        """
+        ...
+
     async def take(self, quota: Quota, key: str, cost: int) -> bool:
         """
-        Count *cost* if it is within *quota*; a negative one gives back.
+        Count *cost* if it is within *quota*.
         """
         ...
 
@@ -115,28 +121,36 @@ class Limiter:
             RateLimited: It is too much.
             RateLimitUnavailable: It cannot be counted, and nothing passes uncounted.
         """
-        key = hashlib.sha256(self._settings.key(scope).encode()).hexdigest()[:32]
+        name = self._settings.key(scope).encode("utf-8", "surrogatepass")
+        key = hashlib.sha256(name).hexdigest()[:32]
         try:
-            refused_by = await self._take(key, cost)
-            counts = [await self._counter.count(each, key) for each in self._quotas]
-        except CounterUnavailable as error:
+            with self._counter.in_time():
+                is_within = await self._take(key, cost)
+                counts = await self._counts(key)
+        except (StoreUnavailable, StoreFull, TimeoutError) as error:
             return self._do_without(error)
         self._is_out = False
         fields = [self._policy, _left(self._quotas, counts)]
-        if refused_by is not None:
+        if not is_within:
             raise _refusal(self._quotas, counts, cost, fields)
         return fields
 
-    async def _take(self, key: str, cost: int) -> Quota | None:
+    async def _take(self, key: str, cost: int) -> bool:
         """
-        Count *cost* in all windows; the one that it is too much for, and then it is in none.
+        Count *cost* in all windows, if it is within all of them.
         """
-        for number, quota in enumerate(self._quotas):
+        if len(self._quotas) > 1:
+            # Nothing is ever given back: the window may have turned since, and would go below zero.
+            counts = await self._counts(key)
+            if not all(map(_has_room, self._quotas, counts, [cost] * len(counts))):
+                return False
+        for quota in self._quotas:
             if not await self._counter.take(quota, key, cost):
-                for each in self._quotas[:number]:
-                    await self._counter.take(each, key, -cost)
-                return quota
-        return None
+                return False
+        return True
+
+    async def _counts(self, key: str) -> list[Count]:
+        return [await self._counter.count(each, key) for each in self._quotas]
 
     def _do_without(self, error: Exception) -> Fields:
         if not self._is_out:
@@ -157,6 +171,10 @@ def _weight(quota: Quota, count: Count, later: float = 0.0) -> float:
     return count.now * max(quota.seconds - (later - turn), 0.0) / quota.seconds
 
 
+def _has_room(quota: Quota, count: Count, cost: int) -> bool:
+    return math.floor(_weight(quota, count)) + cost <= quota.operations
+
+
 def _wait(quota: Quota, count: Count, cost: int) -> float:
     """
     Seconds until *cost* is within *quota*, if nothing else is counted until then.
@@ -173,12 +191,13 @@ def _wait(quota: Quota, count: Count, cost: int) -> float:
 
 def _left(quotas: Sequence[Quota], counts: Sequence[Count]) -> tuple[bytes, bytes]:
     """
-    ``RateLimit`` of draft-ietf-httpapi-ratelimit-headers: what remains, and seconds until all does.
+    ``RateLimit`` of draft-ietf-httpapi-ratelimit-headers: what remains, seconds until more does.
     """
     told = []
     for quota, count in zip(quotas, counts, strict=True):
         remaining = max(quota.operations - math.floor(_weight(quota, count)), 0)
-        reset = math.ceil(count.now_left if count.now else count.before_left)
+        is_whole = remaining == quota.operations
+        reset = 0 if is_whole else math.ceil(_wait(quota, count, remaining + 1))
         told.append(f'"{quota.name}";r={remaining};t={reset}')
     return b"ratelimit", ", ".join(told).encode()
 

@@ -5,6 +5,7 @@ Counts in memory, with the `limits` library; it decides nothing.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Final
 
@@ -70,6 +71,12 @@ class MemoryCounter:
         """
         There is nothing to do.
         """
+
+    def in_time(self) -> AbstractContextManager[object]:
+        """
+        It never waits.
+        """
+        return nullcontext()
 
     async def take(self, quota: Quota, key: str, cost: int) -> bool:
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
@@ -24,9 +25,9 @@ T = TypeVar("T")
 
 _PREFIX: Final = "ab-rate"
 _CONNECTIONS: Final = 10
-# Seconds that one call may wait for its turn, and then for its answer.
+# Seconds after which nothing more is asked for a request, and that one call may take: they add up.
 _WAIT: Final = 1.0
-_BOUND: Final = 2.0
+_BOUND: Final = 1.0
 
 
 class _Opened(NamedTuple):
@@ -72,6 +73,12 @@ class RedisCounter:
             with mapped_errors():
                 await opened.pool.aclose()
 
+    def in_time(self) -> AbstractContextManager[object]:
+        """
+        What is asked within it takes two seconds at most.
+        """
+        return anyio.fail_after(_WAIT)
+
     async def take(self, quota: Quota, key: str, cost: int) -> bool:
         """
         Count *cost* if it is within *quota*.
@@ -97,8 +104,7 @@ class RedisCounter:
             opened = _open(self._url)
             self._opened.set(opened)
         with mapped_errors():
-            with anyio.fail_after(_WAIT):
-                await opened.slots.acquire()
+            await opened.slots.acquire()
             try:
                 # A call is not cut short by a cancellation, so that it is counted or not.
                 with anyio.CancelScope(shield=True):

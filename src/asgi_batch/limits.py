@@ -200,6 +200,12 @@ class RateLimit:
     ) -> None:
         if not rates:
             raise ConfigurationError('RateLimit(): write a rate, such as "1000/minute".')
+        quotas = tuple(map(_quota, rates))
+        if len({each.seconds for each in quotas}) < len(quotas):
+            raise ConfigurationError(
+                f"RateLimit({', '.join(map(repr, rates)):.100}): write one rate for each time, the"
+                " lowest."
+            )
         if not callable(key):
             raise ConfigurationError(f"RateLimit(key={key!r:.100}): pass a function of the scope.")
         if on_error not in ("deny", "allow"):
@@ -207,7 +213,7 @@ class RateLimit:
                 f"RateLimit(on_error={on_error!r:.100}): write 'deny' or 'allow'."
             )
         for name, value in (
-            ("quotas", tuple(map(_quota, rates))),
+            ("quotas", quotas),
             ("key", key),
             ("direct", bool(direct)),
             ("storage", storage),
