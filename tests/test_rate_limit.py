@@ -10,6 +10,7 @@ import pytest
 from asgi_batch import BatchMiddleware, ConfigurationError, RateLimit, _rate_memory
 from asgi_batch._rate import Count, _wait, _weight
 from asgi_batch.limits import Quota, client_address
+from asgi_batch.stores.redis import RedisStore
 from later_support import ask, ended, post, prefer, serving
 from redis_server import redis_server
 from support import Exchange, batch_body, batch_scope, call, http_scope, respond
@@ -302,16 +303,17 @@ class TestMemory:
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO, indirect=True)
 class TestRedis:
-    async def test_t1_processes_count_together(self, tmp_path):
+    @pytest.mark.parametrize("make", [str, lambda url: RedisStore(url, allow_clear_text=True)])
+    async def test_t1_processes_count_together(self, tmp_path, make):
         """
-        T1: where the store is in Redis, so are the counts; batches of a thousand at once, and no
-        more than the limit.
+        T1: where the store is in Redis, so are the counts; many batches at once, and no more than
+        the limit.
         """
         counted = Counting()
         with redis_server(tmp_path) as server:
             async with (
-                serving(counted, store=server.url, rate_limit="2500/minute") as one,
-                serving(counted, store=server.url, rate_limit="2500/minute") as two,
+                serving(counted, store=make(server.url), rate_limit="2500/minute") as one,
+                serving(counted, store=make(server.url), rate_limit="2500/minute") as two,
             ):
                 answers = []
 

@@ -163,7 +163,7 @@ def limiter_for(rate_limit: str | RateLimit | None, store: str | Store) -> Limit
         )
     storage = settings.storage
     if storage is None:
-        storage = store if isinstance(store, str) else "memory://"
+        storage = store if isinstance(store, str) else getattr(store, "url", "memory://")
     if storage != "memory://":
         # It is a store's URL, and wrong where that would be.
         open_store(storage)

@@ -74,6 +74,9 @@ class RedisStore:
         allow_clear_text: Whether nothing is said of clear text in Redis where there is no key, and
             whether it is believed where there is one.
 
+    Attributes:
+        url: Of the server.
+
     Raises:
         ConfigurationError: *url*, *prefix* or *encryption_key* cannot be used.
     """
@@ -91,7 +94,7 @@ class RedisStore:
         if not _PREFIX.fullmatch(prefix):
             raise ConfigurationError(f'prefix={prefix!r:.100}: write letters, as in "ab".')
         check_url(url)
-        self._url = url
+        self.url = url
         self._keys = Keys(prefix)
         self._allow_unsafe_eviction = allow_unsafe_eviction
         self._max_connections = max_connections
@@ -126,7 +129,7 @@ class RedisStore:
         await self.aclose()
         self._result_ttl = milliseconds(result_ttl)
         self._retry_ttl = min(milliseconds(retry_ttl), self._result_ttl) if retry_ttl else 0
-        link = Link(self._url, self._max_connections)
+        link = Link(self.url, self._max_connections)
         try:
             await link.check(
                 scripts.CANCEL,
