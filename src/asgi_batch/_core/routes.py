@@ -21,6 +21,10 @@ _PATTERN: Final = re.compile(r"(?:([A-Z]+(?:\|[A-Z]+)*) +)?(/\S*)").fullmatch
 _ENCODED_SLASH: Final = "\x00"
 _REST: Final = "(?:/[^/]*)*"
 _ALL: Final = ".*"
+# An app decodes once, and some decode once more; nobody writes a path that needs many.
+_MAX_DECODINGS: Final = 4
+# One app takes the root path off once; a few may stand behind each other.
+_MAX_ROOTS: Final = 3
 
 
 class Routes:
@@ -58,43 +62,74 @@ class Routes:
         permitted = self._permitted.get(method)
         if permitted is None:
             return False
-        # Of a path without escapes both forms are of one length.
-        if root or len(raw_path) != len(path) or ";" in path or "//" in path:
-            return all(map(permitted, set(_readings(path, raw_path.decode(), root))))
-        return permitted(path) is not None
+        if not _is_ambiguous(path, raw_path, root):
+            found = permitted(path) is not None
+            # Some routers take a slash at the end off.
+            return found and (path[-1] != "/" or permitted(path[:-1] or "/") is not None)
+        decodings = _decodings(path)
+        if len(decodings) > _MAX_DECODINGS:
+            return False
+        kept = unquote(re.sub("%2[fF]", _ENCODED_SLASH, raw_path.decode()))
+        spellings = {kept, *decodings, *map(_resolved, decodings)}
+        return all(map(permitted, set(_readings(spellings, root))))
 
 
-def _readings(path: str, raw_path: str, root: str) -> Iterator[str]:
+def _is_ambiguous(path: str, raw_path: bytes, root: str) -> bool:
+    if ";" in path or "//" in path or (root and root in path):
+        return True
+    # Of a path without escapes both forms are of one length.
+    return len(raw_path) != len(path) and ("%" in path or path.count("/") != raw_path.count(b"/"))
+
+
+def _decodings(path: str) -> list[str]:
+    """
+    The path, and what is left of it for whoever decodes more often; one too many where it could go
+    on, as each costs a walk through the path.
+    """
+    found, again = [path], path
+    while len(found) <= _MAX_DECODINGS and (decoded := unquote(again)) != again:
+        again = decoded
+        found.append(again)
+    return found
+
+
+def _resolved(path: str) -> str:
+    """
+    For whoever takes dots and backslashes out after decoding.
+    """
+    return normpath(path.replace("\\", "/"))
+
+
+def _readings(spellings: Iterable[str], root: str) -> Iterator[str]:
     """
     Whatever some server, proxy or router could take the path for.
     """
-    kept = unquote(re.sub("%2[fF]", _ENCODED_SLASH, raw_path))
-    for decoded in (path, kept, _decoded_again(path)):
-        for relative in (decoded, *_behind(root, decoded)):
-            bare = re.sub(";[^/]*", "", relative)
-            for each in (relative, bare):
-                yield each
-                yield re.sub("//+", "/", each)
+    for spelling in spellings:
+        for form in _forms(spelling):
+            yield form
+            for behind in _behind(root, form):
+                yield from _forms(behind)
 
 
-def _decoded_again(path: str) -> str:
+def _forms(path: str) -> set[str]:
     """
-    What is left for whoever decodes more than once, and takes dots and backslashes out then.
+    With and without parameters, empty segments, and a slash at the end.
     """
-    again = path
-    while (decoded := unquote(again)) != again:
-        again = decoded
-    return path if again == path else normpath(again.replace("\\", "/"))
+    found = {path, re.sub(";[^/]*", "", path)}
+    found |= {re.sub("//+", "/", each) for each in found}
+    return found | {each.rstrip("/") or "/" for each in found}
 
 
 def _behind(root: str, path: str) -> Iterator[str]:
     """
     What may be left of *path* for an app that takes *root* off, which some do wherever it stands.
     """
-    start = path.find(root) if root else -1
-    while start >= 0:
-        yield "/" + path[start + len(root) :].removeprefix("/")
-        start = path.find(root, start + 1)
+    rest = path
+    for _ in range(_MAX_ROOTS if root else 0):
+        _, found, rest = rest.partition(root)
+        if not found:
+            return
+        yield "/" + rest.removeprefix("/")
 
 
 def _by_method(patterns: Iterable[str]) -> dict[str, list[str]]:
@@ -125,9 +160,10 @@ def _parse(pattern: str) -> tuple[frozenset[str], str]:
 
 
 def _expression(pattern: str, path: str) -> str:
-    segments = unquote(path).rstrip("/").split("/")[1:]
+    segments = path.rstrip("/").split("/")[1:]
     for each in segments:
-        if each in ("", ".", "..") or re.search(r"[\\?#;\x00-\x1f\x7f]", each):
+        plain = unquote(each)
+        if plain in ("", ".", "..") or re.search(r"[\\/?#;\x00-\x1f\x7f]", plain):
             raise ValueError(f"{pattern!r:.100}: leave {each!r:.100} out, no path has that.")
         if "**" in each and each != "**":
             raise ValueError(f'{pattern!r:.100}: write "**" between slashes, or "*" within them.')
@@ -156,7 +192,8 @@ def _blocks(segments: list[str]) -> list[str]:
 
 
 def _segment(glob: str) -> str:
-    first, *rest = map(re.escape, glob.split("*"))
+    # Decoded only now, so that an encoded star is one.
+    first, *rest = (re.escape(unquote(piece)) for piece in glob.split("*"))
     if not rest:
         return first
     *middles, last = rest
