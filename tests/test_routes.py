@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -16,7 +17,7 @@ from apps.mirrors import MIRRORS
 from asgi_batch import BatchMiddleware, ConfigurationError
 from equivalence import CALLER, Place
 from later_support import ask, ended, post, prefer, serving
-from support import Exchange, call, respond, submit
+from support import Exchange, batch_body, batch_scope, call, respond, submit
 
 EXAMPLES = settings().max_examples
 PREFIX = "/api/v1"
@@ -82,6 +83,63 @@ async def test_t2_t10_no_spelling_reaches_what_is_denied(
 
     assert answer.status in (200, 422)
     assert not is_hit or (method == "OPTIONS" and framework == "quart")
+
+
+@pytest.mark.parametrize("policy", ["strict", "lenient"])
+@pytest.mark.parametrize(
+    ("framework", "anyio_backend"), [(each, ("asyncio", {"use_uvloop": False})) for each in ROUTERS]
+)
+@settings(max_examples=EXAMPLES)
+@given(place=st.sampled_from(list(PLACES.values())), target=targets())
+async def test_t2_t10_no_spelling_reaches_what_is_not_allowed(
+    policy, framework, anyio_backend, place, target
+):
+    """
+    T2, T10: where only what is below a route is allowed, nothing finds the route itself.
+    """
+    note(f"{place} {target}")
+    app = BatchMiddleware(MIRRORS[framework], allow=["/echo/*"], path_policy=policy)
+    outer = Starlette(routes=[Mount(place.prefix, app)]) if place.is_mounted else app
+    scope = place.scope("POST", "/batch", CALLER | {"content-type": "application/json"})
+    body = json.dumps({"operations": [{"method": "GET", "path": target}]}).encode()
+    answer = await call(outer, Exchange(scope, body))
+
+    assert answer.status in (200, 422)
+    if answer.status == 200 and (result := answer.json()["results"][0])["status"] == 200:
+        route = result["result"]["path"].rstrip("/").rpartition("/echo")[2]
+
+        assert re.fullmatch("/.+", route)
+
+
+async def test_t2_an_app_with_a_root_path_of_its_own():
+    """
+    T2: FastAPI takes it off though the scope does not name it.
+    """
+    app = FastAPI()
+    app.root_path = "/api"
+    app.get("/admin")(lambda: "reached")
+    app.get("/open")(lambda: "reached")
+    middleware = BatchMiddleware(app, deny=["/admin"])
+    refused = await submit(middleware, "GET /api/admin")
+    accepted = await submit(middleware, "GET /api/open", "GET /open")
+    behind = batch_scope(root_path="/other")
+    mounted = await call(middleware, Exchange(behind, batch_body(["GET /api/admin"])))
+
+    assert refused.json()["errors"][0]["code"] == "path_not_allowed"
+    assert mounted.json()["errors"][0]["code"] == "path_not_allowed"
+    assert [each["status"] for each in accepted.results] == [200, 200]
+
+
+async def test_t2_an_app_whose_root_path_is_a_directory():
+    """
+    T2: that of Quart is, and must not stand in for the one of the scope.
+    """
+    assert MIRRORS["quart"].root_path.startswith("/")
+    middleware = BatchMiddleware(MIRRORS["quart"], deny=["/echo"])
+    exchange = Exchange(batch_scope(root_path="/api"), batch_body(["GET /api/echo"]))
+    answer = await call(middleware, exchange)
+
+    assert answer.json()["errors"][0]["code"] == "path_not_allowed"
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def rules_of(
     lenient_paths: bool,
     operation_headers: frozenset[str],
     routes: Routes | None,
+    app: ASGIApp,
 ) -> Rules:
     """
     What batches may contain.
@@ -95,6 +96,8 @@ def rules_of(
         lenient_paths=lenient_paths,
         operation_headers=operation_headers,
         routes=routes,
+        # FastAPI has one of its own, which the scope does not tell; of others it is a directory.
+        root_path=getattr(app, "root_path", "") if hasattr(app, "root_path_in_servers") else "",
         max_operations=limits.max_operations,
         max_operation_bytes=limits.max_operation_bytes,
         max_path_bytes=limits.max_path_bytes,

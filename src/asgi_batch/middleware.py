@@ -132,6 +132,7 @@ class BatchMiddleware:
                 batch_path=self._path,
                 lenient_paths=path_policy == "lenient",
                 routes=routes_of(allow, deny),
+                app=app,
                 operation_headers=OPERATION_HEADERS
                 | checked_names("operation_headers", operation_headers),
             ),

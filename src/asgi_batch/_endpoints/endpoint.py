@@ -185,7 +185,8 @@ class Endpoint(ABC):
         What a batch may contain that comes in with this request.
         """
         rules, root = self._settings.rules, self._scope.get("root_path", "")
-        if rules.routes is None or not root or path_prefix(self._scope):
+        # An app's own root path stands in for that of the scope.
+        if rules.routes is None or rules.root_path or not root or path_prefix(self._scope):
             return rules
         return replace(rules, root_path=root)
 
