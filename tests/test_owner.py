@@ -7,6 +7,7 @@ import re
 import pytest
 
 from asgi_batch import BatchMiddleware, ConfigurationError, Limits
+from asgi_batch.stores.memory import MemoryStore
 from background import App
 from later_support import UNKNOWN, ask, prefer, serving
 from redis_server import redis_server
@@ -105,6 +106,59 @@ async def test_t36_a_stranger_cancels_nothing():
     assert status.json()["status"] == "processing"
 
 
+@pytest.mark.parametrize(("method", "face"), FACES)
+async def test_t36_a_function_that_fails_tells_no_ids_apart(method, face, caplog):
+    """
+    T36: not even which of them are there.
+    """
+
+    def owner(scope):
+        return str(int(owner_of(scope)))
+
+    async with serving(failing, owner=owner) as app:
+        accepted = await send(app, "7")
+        ids = [accepted.json()["batchId"], UNKNOWN, "~" * 32]
+        answers = [await ask(app, f"/batch/{each}{face}", method, user("eve")) for each in ids]
+
+    assert said(answers[0]) == said(answers[1]) == said(answers[2])
+    assert (answers[0].status, answers[0].json()["code"]) == (503, "owner_unknown")
+
+
+@pytest.mark.parametrize(("method", "face"), FACES)
+async def test_t36_what_has_an_owner_keeps_it(method, face):
+    """
+    T36: also at a middleware that asks for none, and shares the store.
+    """
+    store = MemoryStore()
+    async with serving(failing, store=store, owner=owner_of) as app:
+        accepted = await send(app, "ada")
+        url = f"/batch/{accepted.json()['batchId']}"
+        # It has no background of its own; the store is open.
+        other = BatchMiddleware(failing, store=store)
+        other._background._is_on = True
+        answer = await ask(other, url + face, method)
+        status = (await ask(app, url + "/status", headers=user("ada"))).json()["status"]
+
+    assert (answer.status, answer.json()["code"]) == (404, "batch_not_found")
+    assert status != "cancelled"
+
+
+async def test_f54_a_batch_may_expire_before_it_is_cancelled():
+    """
+    F54: it is there when its owner is asked for, and gone for the step itself.
+    """
+
+    class Forgetful(MemoryStore):
+        async def cancel(self, batch_id):
+            return None
+
+    async with serving(failing, store=Forgetful()) as app:
+        accepted = await send(app, None)
+        answer = await ask(app, f"/batch/{accepted.json()['batchId']}", "DELETE")
+
+    assert (answer.status, answer.json()["code"]) == (404, "batch_not_found")
+
+
 async def test_t37_without_owners_the_id_is_the_key():
     """
     T37: 192 random bits that no answer lets a browser hand on.
@@ -157,8 +211,7 @@ async def test_t36_a_function_that_fails_opens_nothing(wrong, caplog):
     async with serving(failing, owner=wrong) as app:
         answers = [await send(app, "ada"), await ask(app, f"/batch/{UNKNOWN}/status")]
 
-    assert [each.json()["code"] for each in answers] == ["owner_unknown", "batch_not_found"]
-    assert answers[0].status == 503
+    assert [(each.status, each.json()["code"]) for each in answers] == [(503, "owner_unknown")] * 2
     assert "owner has failed" in caplog.text
 
 

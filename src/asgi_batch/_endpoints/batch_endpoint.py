@@ -34,9 +34,10 @@ class BatchEndpoint(Endpoint):
         return name
 
     async def _snapshot(self) -> Snapshot:
-        batch_id = self._batch_id
+        # Before anything about the batch: an owner that cannot be told says nothing of its id.
+        owner, batch_id = self._owner, self._batch_id
         snapshot = await self._settings.background.store.snapshot(batch_id)
-        if snapshot is None or not compare_digest(snapshot.owner, self._owner):
+        if snapshot is None or not compare_digest(snapshot.owner, owner):
             raise self._unknown()
         return snapshot
 

@@ -44,8 +44,8 @@ class CancelEndpoint(BatchEndpoint):
     methods = ("DELETE",)
 
     async def _answer(self) -> None:
-        if self._settings.owner is not None:
-            await self._snapshot()
+        # Without owners, too: another middleware that has them may share the store.
+        await self._snapshot()
         snapshot = await self._settings.background.cancel(self._batch_id)
         if snapshot is None:
             raise self._unknown()

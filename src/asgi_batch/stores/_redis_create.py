@@ -5,6 +5,7 @@ How a new batch comes into Redis: under its name, within the bounds, and once.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any, Final
 
 from asgi_batch._core.records import Created, NewBatch
@@ -12,7 +13,7 @@ from asgi_batch.errors import Overloaded, StoreUnavailable, TooManyBatches
 from asgi_batch.stores import _redis_scripts as scripts
 from asgi_batch.stores._redis_codec import members_of, snapshot_of
 from asgi_batch.stores._redis_link import Link
-from asgi_batch.stores._redis_queries import count_others
+from asgi_batch.stores._redis_queries import count_others, find_gone
 from asgi_batch.stores._seal import Seal
 from asgi_batch.stores._shards import SHARDS, Keys, digest_of, is_at_home
 
@@ -52,6 +53,7 @@ class Creation:
         self._owner_limit = owner_limit
         self._token = secrets.token_urlsafe(12)
         self._digest = digest_of(batch.idempotency_key, batch.owner)
+        self._gone: list[str] = []
         self._members = members_of(batch, self._digest, seal)
 
     async def run(self) -> Created:
@@ -75,8 +77,18 @@ class Creation:
             elif verdict == b"count":
                 others = await count_others(self._link, self._keys, self._batch.batch_id)
                 room = str(max(self._limit - others, 0))
-            else:
+            elif verdict != b"many" or not await self._has_gone(answer[0]):
                 raise self._refusal(verdict)
+
+    async def _has_gone(self, batch_ids: Sequence[bytes]) -> bool:
+        """
+        Whether some of the batches that are counted for the owner are there no more.
+
+        Redis may have lost them, or a claim that knew of no owner has ended them.
+        """
+        known = [each.decode() for each in batch_ids]
+        self._gone = await find_gone(self._link, self._keys, known)
+        return bool(self._gone)
 
     def _refusal(self, verdict: bytes) -> Exception:
         if verdict == b"many":
@@ -92,6 +104,7 @@ class Creation:
         if self._digest:
             keys.append(self._keys.of_name(batch_id, self._digest))
         keys += [self._keys.of(expected)[0]] if expected else []
+        keys += [self._keys.of(each)[0] for each in self._gone]
         share = self._limit // SHARDS
         answer: list[Any] = await self._link.run(
             scripts.CREATE,
@@ -99,5 +112,6 @@ class Creation:
             *(self._token, batch_id, expected, share, room, MAX_AGE * 1000),
             *self._members,
             "" if self._owner_limit is None else self._owner_limit,
+            *self._gone,
         )
         return answer

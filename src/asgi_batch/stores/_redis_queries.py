@@ -4,6 +4,7 @@ What is asked of Redis without changing anything: each question is one round tri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from asgi_batch._core.records import Outcome, Page, Remains, Snapshot
@@ -70,6 +71,19 @@ async def due(link: Link, keys: Keys) -> list[str]:
     window = [("ZRANGE", queue, 0, WINDOW - 1, "WITHSCORES") for queue in keys.queues()]
     time, *found = await link.read(("TIME",), *window)
     return due_of(found, time)
+
+
+async def find_gone(link: Link, keys: Keys, batch_ids: Sequence[str]) -> list[str]:
+    """
+    Which of some batches have no record any more, or have ended.
+    """
+    records = [keys.of(each)[0] for each in batch_ids]
+    found = await link.read(*(("HMGET", each, "schema", "finished_at") for each in records))
+    return [
+        batch_id
+        for batch_id, (schema, finished_at) in zip(batch_ids, found, strict=True)
+        if schema is None or finished_at != b""
+    ]
 
 
 async def count_others(link: Link, keys: Keys, batch_id: str) -> int:

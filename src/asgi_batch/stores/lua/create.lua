@@ -1,10 +1,14 @@
 #!lua
 -- Keeps a batch, unless one of its name is there. Refused where Redis is full.
 -- KEYS: those of the batch; its name and the record that is expected under it, where it has one.
--- All batches of an owner are in one shard.
+-- All batches of an owner are in one shard. Those that are to be counted no longer come last, from
+-- the sixteenth of ARGV on, their records at the end of KEYS.
 local token, batch_id, expected, share, room, max_age = unpack(ARGV, 1, 6)
 local total, caller, operations, stops_on_error, parent, fingerprint, name = unpack(ARGV, 7, 13)
 local owner, owner_limit = unpack(ARGV, 14, 15)
+local GONE = 16
+-- Batches of an owner that are looked at when there are too many, the oldest first.
+local MOST = 100
 
 local function kept(record)
     local is_new = record.made_by == token and 1 or 0
@@ -16,7 +20,7 @@ local own, is_foreign = read(REC)
 if own then
     return kept(own)
 end
-local known_id = NAME and redis.call('GET', NAME)
+local known_id = name ~= '' and redis.call('GET', NAME)
 if known_id then
     if known_id ~= expected then
         return {'named', known_id}
@@ -34,8 +38,16 @@ end
 if owner ~= '' and owner_limit ~= '' then
     -- Whatever became of batches as old as that, they are gone.
     redis.call('ZREMRANGEBYSCORE', OWNER, '-inf', text(clock() - max_age * 1000))
+    for i = GONE, #ARGV do
+        local schema, finished_at = unpack(
+            redis.call('HMGET', KEYS[#KEYS - #ARGV + i], 'schema', 'finished_at')
+        )
+        if not schema or finished_at ~= '' then
+            redis.call('ZREM', OWNER, ARGV[i])
+        end
+    end
     if redis.call('ZCARD', OWNER) >= tonumber(owner_limit) then
-        return {'many'}
+        return {'many', redis.call('ZRANGE', OWNER, 0, MOST - 1)}
     end
 end
 -- Only where this shard has its share is it worth while to count the others.
@@ -63,7 +75,7 @@ record.stops_on_error, record.made_by = stops_on_error, token
 write(record, 'caller', caller)
 redis.call('PEXPIRE', REC, max_age)
 redis.call('SET', OPS, operations, 'PX', max_age)
-if NAME then
+if name ~= '' then
     redis.call('SET', NAME, batch_id, 'PX', max_age)
 end
 redis.call('ZADD', QUEUE, text(now), batch_id)
