@@ -35,6 +35,8 @@ LONGEST: Final = 10 * 365 * 24 * 3600
 OPERATIONS: Final = "operations"
 _CALLER: Final = "caller"
 
+_CHANGED: Final = "The results of this batch are not what was stored."
+
 _CODES: Final[dict[Outcome, bytes]] = {"succeeded": b"s", "failed": b"f", "skipped": b"k"}
 _OUTCOMES: Final[dict[bytes, Outcome]] = {code: name for name, code in _CODES.items()}
 
@@ -127,40 +129,39 @@ def snapshot_of(batch_id: str, values: Sequence[bytes]) -> Snapshot:
     )
 
 
-def claim_of(batch_id: str, answer: Sequence[Any]) -> Claim:
+def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
     """
-    What claim.lua has answered.
+    What claim.lua has answered; without a request where something of it is not what was kept.
     """
-    values, epoch, operations, caller, stops_on_error, allowed, trials, finished, idle = answer
+    values, epoch, operations, caller, *rest = answer
     snapshot = snapshot_of(batch_id, values)
-    return Claim(
+    blank = Claim(
         hold=Hold(batch_id, epoch),
         snapshot=snapshot,
-        chunks=[operations],
-        caller=caller,
-        stops_on_error=stops_on_error == b"1",
-        is_cancelled=snapshot.status == "cancelled",
-        finished=frozenset(map(int, finished)),
-        allowed=allowed,
-        trials=dict(Counter(map(int, trials.split()))),
-        idle=idle / 1_000_000,
-    )
-
-
-def opened_claim(claim: Claim, seal: Seal) -> Claim:
-    """
-    *claim* as it was before its values were sealed; without them where they are not what they were.
-
-    Raises:
-        UnknownKey: Another process has the key.
-    """
-    try:
-        chunks = unpacked(seal.open(OPERATIONS, claim.chunks[0]))
-        caller = seal.open(_CALLER, claim.caller)
-    except msgspec.DecodeError:
         # Nobody can read this, and what cannot be read is not carried out.
-        chunks, caller = [], b""
-    return msgspec.structs.replace(claim, chunks=chunks, caller=caller)
+        chunks=[],
+        caller=b"",
+        stops_on_error=True,
+        is_cancelled=snapshot.status == "cancelled",
+        finished=frozenset(),
+        allowed=0,
+        trials={},
+    )
+    try:
+        stops_on_error, allowed, trials, finished, idle = rest
+        return msgspec.structs.replace(
+            blank,
+            chunks=unpacked(seal.open(OPERATIONS, operations)),
+            caller=seal.open(_CALLER, caller or b""),
+            stops_on_error=stops_on_error == b"1",
+            finished=frozenset(map(int, finished)),
+            allowed=allowed,
+            trials=dict(Counter(map(int, trials.split()))),
+            idle=idle / 1_000_000,
+        )
+    # Operations and caller are sealed together: one key is known, so the other one must be.
+    except (msgspec.DecodeError, UnknownKey, ValueError):
+        return blank
 
 
 def opened_page(page: Page, seal: Seal) -> Page:
@@ -177,7 +178,7 @@ def opened_page(page: Page, seal: Seal) -> Page:
             for each in page.entries
         ]
     except Tampered:
-        raise RecordCorrupt("The results of this batch are not what was stored.") from None
+        raise RecordCorrupt(_CHANGED) from None
     except UnknownKey:
         raise StoreUnavailable("The results are sealed with a key that is not here.") from None
     return Page(entries, page.after)
@@ -190,13 +191,18 @@ def _place_of(entry: Entry) -> str:
 def page_of(kept: Sequence[bytes | None], after: int, outcome: Outcome | None) -> Page:
     """
     Results up to the first gap.
+
+    Raises:
+        RecordCorrupt: It is not said of one of them how its operation has ended.
     """
     entries: list[Entry] = []
     for result in kept:
         if result is None:
             break
         after += 1
-        kind = _OUTCOMES[result[:1]]
+        kind = _OUTCOMES.get(result[:1])
+        if kind is None:
+            raise RecordCorrupt(_CHANGED)
         if outcome in (None, kind):
             entries.append(Entry(after, kind, result[1:]))
     return Page(entries, after)

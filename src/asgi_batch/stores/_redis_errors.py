@@ -75,6 +75,15 @@ def _wrong_setting(error: Exception) -> str | None:
     return None
 
 
+def is_of_a_script(error: StoreUnavailable) -> bool:
+    """
+    Whether the server is there, and a script of ours has failed over what it has found.
+    """
+    cause = error.__cause__
+    is_answer = isinstance(cause, ResponseError) and not is_passing(cause)
+    return is_answer and "user_script" in str(cause)
+
+
 def is_passing(error: Exception) -> bool:
     """
     Whether the same call may well succeed a moment later.

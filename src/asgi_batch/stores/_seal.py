@@ -48,6 +48,13 @@ class Seal(Protocol):
     What values of one batch go through on their way into the store and back.
     """
 
+    @property
+    def heads(self) -> Sequence[bytes]:
+        """
+        How values begin that were sealed with a key that is here.
+        """
+        ...
+
     def close(self, place: str, value: bytes) -> bytes:
         """
         *value* as the store keeps it at *place*.
@@ -74,6 +81,8 @@ class _Clear:
     Leaves values as they are.
     """
 
+    heads: Sequence[bytes] = ()
+
     def close(self, place: str, value: bytes) -> bytes:
         return value
 
@@ -94,6 +103,10 @@ class _Sealed:
     def __init__(self, ciphers: dict[bytes, Any], *, reads_clear_text: bool) -> None:
         self._ciphers = ciphers
         self._reads_clear_text = reads_clear_text
+
+    @property
+    def heads(self) -> Sequence[bytes]:
+        return [_MAGIC + key_id for key_id in self._ciphers]
 
     def close(self, place: str, value: bytes) -> bytes:
         key_id, cipher = next(iter(self._ciphers.items()))
@@ -168,7 +181,7 @@ def _invalid_tag() -> type[Exception]:
 
 
 def _read(keys: Keys) -> list[bytes]:
-    listed = [keys] if isinstance(keys, (str, bytes)) else list(keys)
+    listed = list(keys) if isinstance(keys, (list, tuple)) else [keys]
     found = [_key(each) for each in listed]
     if not found:
         raise ConfigurationError("encryption_key=[]: pass a key, or leave it out.")
@@ -178,7 +191,9 @@ def _read(keys: Keys) -> list[bytes]:
 def _key(key: object) -> bytes:
     if isinstance(key, str):
         try:
-            key = base64.b64decode(key.replace("-", "+").replace("_", "/"), validate=True)
+            # secrets.token_urlsafe leaves the padding out.
+            padded = key + "=" * (-len(key) % 4)
+            key = base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
         except (binascii.Error, ValueError):
             key = b""
     # Without the key, which must not get into a log.

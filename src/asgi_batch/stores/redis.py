@@ -22,28 +22,25 @@ from asgi_batch._core.records import (
     Saving,
     Snapshot,
 )
-from asgi_batch._core.reports import short
 from asgi_batch.errors import ConfigurationError, StoreUnavailable
 from asgi_batch.ports import Standing
 from asgi_batch.stores import _redis_scripts as scripts
+from asgi_batch.stores._redis_claim import Claimer
 from asgi_batch.stores._redis_codec import (
-    claim_of,
     fields_of,
     milliseconds,
-    opened_claim,
     opened_page,
     snapshot_of,
 )
 from asgi_batch.stores._redis_create import MAX_AGE, Creation
 from asgi_batch.stores._redis_link import Link, check_url
 from asgi_batch.stores._redis_queries import (
-    due,
     read_remains,
     read_results,
     read_snapshot,
 )
 from asgi_batch.stores._seal import Keys as EncryptionKeys
-from asgi_batch.stores._seal import UnknownKey, clear, sealing
+from asgi_batch.stores._seal import clear, sealing
 from asgi_batch.stores._shards import Keys, batch_id_for, is_batch_id
 
 logger = logging.getLogger("asgi_batch")
@@ -104,6 +101,7 @@ class RedisStore:
             if encryption_key is None
             else sealing(encryption_key, reads_clear_text=allow_clear_text)
         )
+        self._claimer = Claimer(self._keys, self._seal_of)
         self._opened: Link | None = None
         self._result_ttl = milliseconds(math.inf)
         self._retry_ttl = 0
@@ -181,16 +179,7 @@ class RedisStore:
         """
         Take a batch that nobody holds, the one that has waited longest first.
         """
-        token = secrets.token_urlsafe(12)
-        for each in await due(self._link, self._keys) if batch_id is None else [batch_id]:
-            if not is_batch_id(each):
-                continue
-            args = (token, each, milliseconds(lease), MAX_AGE * 1000)
-            if answer := await self._link.run(scripts.CLAIM, self._keys.of(each), *args):
-                claim = claim_of(each, answer)
-                if opened := await self._opened_claim(claim):
-                    return opened
-        return None
+        return await self._claimer.claim(self._link, lease, batch_id)
 
     async def save(self, hold: Hold, saving: Saving) -> Standing:
         """
@@ -271,15 +260,6 @@ class RedisStore:
             self._link, self._keys, batch_id, after=after, limit=limit, outcome=outcome
         )
         return page and opened_page(page, self._seal_of(batch_id))
-
-    async def _opened_claim(self, claim: Claim) -> Claim | None:
-        try:
-            return opened_claim(claim, self._seal_of(claim.hold.batch_id))
-        except UnknownKey as error:
-            # Whoever has the key may take it.
-            logger.warning("Batch %s… is left to others: %s", short(claim.hold.batch_id), error)
-            await self.release(claim.hold, claim.allowed)
-            return None
 
     @property
     def _link(self) -> Link:

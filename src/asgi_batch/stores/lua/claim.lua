@@ -1,6 +1,20 @@
 #!lua flags=allow-oom
 -- Takes a batch that nobody holds.
-local token, batch_id, lease, max_age = unpack(ARGV)
+-- ARGV from the fifth on: how values begin that the caller has the keys of.
+local token, batch_id, lease, max_age = unpack(ARGV, 1, 4)
+local HEADS = 5
+-- Two bytes that say that a value is sealed, four that say with which key.
+local MARK, HEAD = '\193\1', 6
+
+local function is_for_others(value)
+    local head = string.sub(value, 1, HEAD)
+    for i = HEADS, #ARGV do
+        if ARGV[i] == head then
+            return false
+        end
+    end
+    return string.sub(head, 1, #MARK) == MARK
+end
 
 local record, is_foreign = read(REC)
 local now = clock()
@@ -20,6 +34,11 @@ if not operations then
     finish(record, 'failed', batch_id, max_age, 0)
     write(record)
     return false
+end
+if is_for_others(operations) then
+    -- Nothing of the batch changes, its time to live least of all; it goes behind those that wait.
+    redis.call('ZADD', QUEUE, 'XX', text(now + 1000000), batch_id)
+    return string.sub(operations, 1, HEAD)
 end
 -- The reply to this very call was lost: nobody else has claimed the batch since.
 if record.claimed_by ~= token then

@@ -1,0 +1,74 @@
+"""
+How a batch is taken from Redis; what a process cannot read keeps it from no other batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any, Final
+
+from asgi_batch._core.records import Claim
+from asgi_batch._core.reports import short
+from asgi_batch.errors import StoreUnavailable
+from asgi_batch.stores import _redis_scripts as scripts
+from asgi_batch.stores._redis_codec import claim_of, milliseconds
+from asgi_batch.stores._redis_create import MAX_AGE
+from asgi_batch.stores._redis_errors import is_of_a_script
+from asgi_batch.stores._redis_link import Link
+from asgi_batch.stores._redis_queries import due
+from asgi_batch.stores._seal import SealOf
+from asgi_batch.stores._shards import Keys, is_batch_id
+
+logger = logging.getLogger("asgi_batch")
+
+# Reasons that are remembered, so that each scan does not tell them again.
+_REMEMBERED: Final = 100
+
+
+class Claimer:
+    """
+    Takes batches that nobody holds.
+
+    Args:
+        keys: Names of keys.
+        seal_of: Makes what values of a batch go through.
+    """
+
+    def __init__(self, keys: Keys, seal_of: SealOf) -> None:
+        self._keys = keys
+        self._seal_of = seal_of
+        self._told: set[bytes] = set()
+
+    async def claim(self, link: Link, lease: float, batch_id: str | None) -> Claim | None:
+        """
+        Take *batch_id*, or else the batch that has waited longest.
+        """
+        args = (secrets.token_urlsafe(12), milliseconds(lease))
+        for each in await due(link, self._keys) if batch_id is None else [batch_id]:
+            if is_batch_id(each) and (claim := await self._take(link, each, *args)):
+                return claim
+        return None
+
+    async def _take(self, link: Link, batch_id: str, token: str, lease: int) -> Claim | None:
+        seal = self._seal_of(batch_id)
+        keys, heads = self._keys.of(batch_id), seal.heads
+        try:
+            answer: Any = await link.run(
+                scripts.CLAIM, keys, token, batch_id, lease, MAX_AGE * 1000, *heads
+            )
+            if isinstance(answer, bytes):
+                reason = f"sealed with key {answer[2:].hex()}, which this process does not have"
+                self._leave(batch_id, answer, reason)
+                return None
+            return claim_of(batch_id, answer, seal) if answer else None
+        except (StoreUnavailable, ValueError) as error:
+            if isinstance(error, StoreUnavailable) and not is_of_a_script(error):
+                raise
+            self._leave(batch_id, batch_id.encode(), "a record that cannot be read")
+            return None
+
+    def _leave(self, batch_id: str, key: bytes, reason: str) -> None:
+        if key not in self._told:
+            self._told = {key} if len(self._told) == _REMEMBERED else self._told | {key}
+            logger.warning("Batch %s… is left to others: %s.", short(batch_id), reason)
