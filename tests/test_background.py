@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from asgi_batch import current_operation
-from asgi_batch._core.packing import pack_caller
+from asgi_batch._core.packing import pack_caller, pack_operations
 from asgi_batch._core.records import NewBatch
 from asgi_batch.errors import BackgroundUnavailable, Overloaded
 from asgi_batch.stores.memory import MemoryStore
@@ -23,6 +23,7 @@ from background import (
     endings,
     finished,
     left_behind,
+    operations,
     running,
     submit,
 )
@@ -214,21 +215,31 @@ class TestCarryingOut:
 
     async def test_batch_that_cannot_be_read_fails_as_a_whole(self, caplog):
         """
-        Whether it is its operations or its caller; the process goes on with the next one.
+        T43: whether it is its operations or its caller; the process goes on with the next one.
         """
         app, store = App(), MemoryStore()
         async with running(app, store) as background:
             ids = []
-            for chunks, caller in [([b"rubbish"], pack_caller(batch_scope())), ([], b"rubbish")]:
-                new = NewBatch(batch_id=store.new_id(), total=1, chunks=chunks, caller=caller)
+            whole = pack_caller(batch_scope())
+            (twice,) = pack_operations(operations("GET /twice", "GET /twice", index=0))
+            (broken,) = pack_operations(operations("GET /path"))
+            broken = broken.replace(b"path", b"p\xffth")
+            for total, chunks, caller in [
+                (1, [b"rubbish"], whole),
+                (1, [], b"rubbish"),
+                (2, [twice], whole),
+                (1, [broken], whole),
+            ]:
+                new = NewBatch(batch_id=store.new_id(), total=total, chunks=chunks, caller=caller)
                 await store.create(new, limit=10)
                 ids.append(new.batch_id)
-            broken = [await finished(store, each) for each in ids]
+            snapshots = [await finished(store, each) for each in ids]
             ends = await endings(store, await submit(background, "GET /"))
 
-        assert [(each.status, each.error) for each in broken] == [("failed", "record_corrupt")] * 2
+        assert {(each.status, each.error) for each in snapshots} == {("failed", "record_corrupt")}
+        assert app.starts == ["/"]
         assert ends == [200]
-        assert caplog.text.count("cannot be read") == 2
+        assert caplog.text.count("cannot be read") == 4
 
 
 class TestClaiming:

@@ -22,6 +22,7 @@ from asgi_batch._carrier import Carrier
 from asgi_batch._core.idempotency import Idempotency
 from asgi_batch._core.models import Batch
 from asgi_batch._core.packing import (
+    check_whole,
     pack_caller,
     pack_operations,
     template_of,
@@ -261,6 +262,7 @@ class Background:
     async def _carrier_of(self, claim: Claim) -> Carrier | None:
         try:
             operations = [each async for each in _in_turns(unpack_operations(claim.chunks))]
+            check_whole(operations, claim.snapshot.total)
             template = template_of(claim.caller, self._lifespan)
         except msgspec.DecodeError:
             logger.exception("Batch %s… cannot be read.", short(claim.hold.batch_id))

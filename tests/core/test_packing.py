@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from asgi_batch._core.models import CurrentOperation, Operation
 from asgi_batch._core.packing import (
+    check_whole,
     pack_caller,
     pack_operations,
     template_of,
@@ -34,7 +35,7 @@ operations = st.builds(
     Operation,
     index=st.integers(0, 10**6),
     id=texts,
-    method=st.sampled_from(["GET", "POST", "PURGE"]),
+    method=st.sampled_from(["GET", "POST", "OPTIONS"]),
     path=texts,
     raw_path=st.binary(max_size=20),
     query_string=st.binary(max_size=20),
@@ -183,3 +184,64 @@ def test_bytes_that_are_no_caller_are_told(rubbish):
     """
     with pytest.raises(msgspec.DecodeError):
         template_of(rubbish, {})
+
+
+def spoiled(value):
+    """
+    *value* with each of its bytes changed in turn, in all ways.
+    """
+    for place in range(len(value)):
+        for change in range(1, 256):
+            yield value[:place] + bytes([value[place] ^ change]) + value[place + 1 :]
+
+
+def test_t43_operations_with_a_changed_byte_are_operations_or_cannot_be_read():
+    """
+    T43: where nothing is sealed, what cannot be told from a batch is one; there is no third way.
+    """
+    (chunk,) = pack_operations([an_operation(), an_operation(index=1, id="ö", path="/ä?")])
+    kinds = set()
+    for each in spoiled(chunk):
+        try:
+            found = list(unpack_operations([each]))
+            check_whole(found, 2)
+        except msgspec.DecodeError:
+            kinds.add("refused")
+        else:
+            kinds |= {each.method for each in found}
+
+    assert kinds == {"refused", "POST"}
+
+
+def test_t43_a_caller_with_a_changed_byte_is_one_or_cannot_be_read():
+    """
+    T43: whatever the byte is, reading it does nothing else.
+    """
+    caller = pack_caller({**batch_scope(), "client": ("1.2.3.4", 5)})
+    refused = 0
+    for each in spoiled(caller):
+        try:
+            template_of(each, {}).scope_for(an_operation(), CURRENT)
+        except msgspec.DecodeError:
+            refused += 1
+
+    assert refused > 0
+
+
+def test_t43_a_key_that_cannot_be_one_cannot_be_read():
+    """
+    T43: a mapping as the key of another one, where an address should be.
+    """
+    address = b"\x91\x81\x80\x01"
+    caller = b"\x96\xa0\xa0\xa4http" + address + b"\xc0\x90"
+    with pytest.raises(msgspec.DecodeError):
+        template_of(caller, {})
+
+
+@pytest.mark.parametrize("indexes", [[0, 0], [1, 0], [0], [0, 1, 2], [-1, 0]])
+def test_t43_operations_of_a_batch_are_whole(indexes):
+    """
+    T43: a batch with a gap, or with an operation twice, would never come to its end.
+    """
+    with pytest.raises(msgspec.DecodeError):
+        check_whole([an_operation(index=index) for index in indexes], 2)

@@ -4,8 +4,8 @@ What is kept of a batch request, as bytes: its operations and its caller. It kee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from asgi_batch._core.headers import inherited_headers
 from asgi_batch._core.models import HeaderPairs, Operation
 from asgi_batch._core.scope import ScopeTemplate, path_prefix
 from asgi_batch.types import Scope
+
+T = TypeVar("T")
 
 _CHUNK: Final = 64
 
@@ -26,7 +28,7 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
 
     index: int
     id: str
-    method: str
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     path: str
     raw_path: bytes
     query_string: bytes
@@ -69,8 +71,19 @@ def unpack_operations(chunks: Iterable[bytes]) -> Iterator[Operation]:
         msgspec.DecodeError: *chunks* is not what `pack_operations` has made.
     """
     for chunk in chunks:
-        for packed in _decode_operations(chunk):
+        for packed in _decoded(_decode_operations, chunk):
             yield Operation(*msgspec.structs.astuple(packed))
+
+
+def check_whole(operations: Sequence[Operation], total: int) -> None:
+    """
+    See that *operations* are all of a batch, each of them once and in order.
+
+    Raises:
+        msgspec.DecodeError: They are not.
+    """
+    if [each.index for each in operations] != list(range(total)):
+        raise msgspec.DecodeError("These are not the operations of this batch.")
 
 
 def pack_caller(scope: Scope) -> bytes:
@@ -100,10 +113,18 @@ def template_of(caller: bytes, lifespan: Scope) -> ScopeTemplate:
     Raises:
         msgspec.DecodeError: *caller* is something else.
     """
-    kept = _decode_caller(caller)
+    kept = _decoded(_decode_caller, caller)
     outer = {key: lifespan[key] for key in ("app", "litestar_app", "state") if key in lifespan}
     outer |= {key: getattr(kept, key) for key in ("root_path", "scheme", "server", "client")}
     return ScopeTemplate({**outer, "path": f"{kept.prefix}/", "headers": kept.headers})
+
+
+def _decoded(decode: Callable[[bytes], T], value: bytes) -> T:
+    try:
+        return decode(value)
+    except (TypeError, UnicodeDecodeError) as error:
+        # Broken text, and keys that cannot be ones, which msgspec does not call a DecodeError.
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def _packed(operation: Operation) -> _Packed:
