@@ -171,6 +171,7 @@ def test_t2_a_literal_percent_sign_can_be_denied():
     T2: an app that decodes twice stops there, whatever a third time would make of it.
     """
     assert not permit(None, ["/a%2541"], "/a%252541")
+    assert not permit(None, ["/a%2541/**"], "/a%252541/%252e%252e/x")
 
 
 @pytest.mark.parametrize("target", ["/open", "/open/100%25", "/open/a%20b", "/open/a%2Db"])
