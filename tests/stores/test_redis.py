@@ -439,6 +439,17 @@ async def test_end_erases_what_is_needed_no_longer(store, server):
     assert all(server.client.pttl(key) <= TTL * 1000 for key in left)
 
 
+async def test_f54_first_results_of_an_end_that_is_none_have_a_time_to_live(store, server):
+    """
+    F54: the batch goes on, and if nobody takes it over, nothing is left of it.
+    """
+    claim = await claimed(store)
+    standing = await store.save(claim.hold, saving([0], ends=True))
+
+    assert standing == "lost"
+    assert server.client.pttl(key_of(store, claim.hold.batch_id, "res")) > 0
+
+
 @pytest.mark.parametrize(("retry_ttl", "expected"), [(10, 10), (600, TTL)])
 async def test_operations_live_on_where_some_have_not_succeeded(store, server, retry_ttl, expected):
     """

@@ -63,6 +63,7 @@ local is_whole = record.succeeded + record.failed + record.skipped == tonumber(r
 if ends == '1' and not is_whole then
     -- Redis has lost results since: whoever takes the batch over finds out which.
     record.answer = 'lost'
+    redis.call('PEXPIRE', RES, max_age)
     redis.call('UNLINK', LEASE)
     redis.call('ZADD', QUEUE, text(now), batch_id)
 elseif ends == '1' then
