@@ -2,7 +2,8 @@
 `owner`: whose a batch is, and who else gets to see it, which is nobody.
 """
 
-import re
+from functools import partial
+from hashlib import sha256
 
 import pytest
 
@@ -233,12 +234,26 @@ async def test_t36_in_redis_there_is_no_name_of_an_owner(tmp_path):
     assert "ada-canary" not in names
 
 
-def test_wrong_owner():
+class Waits:
+    async def __call__(self, scope):
+        """
+        An object whose call has to be waited for.
+        """
+
+
+async def waits(scope):
     """
-    It is refused at once.
+    So has this.
     """
-    with pytest.raises(ConfigurationError, match=re.escape("owner='ada': pass a function")):
-        BatchMiddleware(failing, owner="ada")
+
+
+@pytest.mark.parametrize("wrong", ["ada", waits, partial(waits), Waits()])
+def test_wrong_owner(wrong):
+    """
+    It is refused at once, not with the first batch that is kept.
+    """
+    with pytest.raises(ConfigurationError, match=r"^owner=.*: pass a plain function"):
+        BatchMiddleware(failing, owner=wrong)
 
 
 async def test_answers_at_once_ask_for_no_owner():
@@ -251,3 +266,17 @@ async def test_answers_at_once_ask_for_no_owner():
     )
 
     assert answer.status == 200
+
+
+async def test_t36_no_digest_is_ever_told():
+    """
+    T36: what the store keeps of an owner stays there.
+    """
+    digest = sha256(b"ada").hexdigest()[:16].encode()
+    async with serving(failing, owner=owner_of) as app:
+        accepted = await send(app, "ada")
+        url = f"/batch/{accepted.json()['batchId']}"
+        answers = [accepted]
+        answers += [await ask(app, url + face, method, user("ada")) for method, face in FACES]
+
+    assert not any(digest in each.body + repr(each.headers).encode() for each in answers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Final, TypeAlias
 
 from asgi_batch._core.headers import is_header_name, is_secret_header, why_forbidden
@@ -233,9 +234,14 @@ def checked_owner(owner: OwnerOf | None) -> OwnerOf | None:
     """
     What tells whose a request is.
     """
-    if not (owner is None or callable(owner)):
-        raise ConfigurationError(f"owner={owner!r:.100}: pass a function of the scope.")
-    return owner
+    if owner is None:
+        return None
+    if callable(owner) and not any(map(iscoroutinefunction, (owner, type(owner).__call__))):
+        return owner
+    raise ConfigurationError(
+        f"owner={owner!r:.100}: pass a plain function of the scope, not an async one. What has to"
+        " be waited for is the affair of middleware outside, which puts the user into the scope."
+    )
 
 
 def checked_scope_keys(keys: object) -> tuple[str, ...]:
