@@ -113,3 +113,23 @@ async def test_an_owner_costs_no_more_commands(store, server):
     assert stats["cmdstat_zcard"]["calls"] == 1
     assert stats["cmdstat_zrem"]["calls"] == 1
     assert "cmdstat_zremrangebyscore" not in stats
+
+
+@pytest.mark.parametrize("end", ["end", "cancel", "fail"])
+async def test_t34_what_has_ended_is_not_kept_for_its_owner(store, server, end):
+    """
+    T34: it makes room by itself, before anybody looks for batches that are lost.
+    """
+    one, other = [a_batch(store, owner=OWNER) for _ in range(2)]
+    for batch in (one, other):
+        await store.create(batch, limit=10, owner_limit=2)
+    if end == "cancel":
+        await store.cancel(one.batch_id)
+    claim = await store.claim(LEASE, one.batch_id)
+    if end == "fail":
+        await store.fail(claim.hold, "error")
+    else:
+        await store.save(claim.hold, saving(range(10), ends=True))
+    key = store._keys.of(one.batch_id, OWNER)[5]
+
+    assert server.client.zrange(key, 0, -1) == [other.batch_id.encode()]
