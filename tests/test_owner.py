@@ -6,6 +6,8 @@ from functools import partial
 from hashlib import sha256
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asgi_batch import BatchMiddleware, ConfigurationError, Limits
 from asgi_batch.stores.memory import MemoryStore
@@ -21,6 +23,8 @@ FACES = [
     ("DELETE", ""),
     ("POST", "/retry"),
 ]
+# Names that are much alike, among others.
+NAMES = st.none() | st.sampled_from(["", "a", "A", "a ", "a\0", "\0a", "\u00e4"]) | st.text()
 KEY = (b"idempotency-key", b"once")
 
 
@@ -88,6 +92,24 @@ async def test_t36_whose_it_is_sees_it(method, face, name):
         answer = await ask(app, url + face, method, scope_headers)
 
     assert answer.status in (200, 202)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False})], indirect=True)
+@given(owner=NAMES, other=NAMES, face=st.sampled_from(FACES))
+async def test_t36_what_is_somebody_elses_is_unknown(owner, other, face):
+    """
+    T36: whatever two callers are called, one sees the other's batches only if they are the same.
+    """
+    method, below = face
+    async with serving(failing, owner=lambda scope: scope.get("name")) as app:
+        scope = batch_scope(name=owner)
+        scope["headers"] = [*scope["headers"], prefer(b"respond-async")]
+        accepted = await call(app, Exchange(scope, batch_body(["GET /a"])))
+        url = f"/batch/{accepted.json()['batchId']}"
+        answer = await ask(app, url + below, method, name=other)
+        unknown = await ask(app, f"/batch/{UNKNOWN}{below}", method, name=other)
+
+    assert (said(answer) == said(unknown)) == (owner != other)
 
 
 async def test_t36_a_stranger_cancels_nothing():

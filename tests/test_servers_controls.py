@@ -14,6 +14,14 @@ from servers import serving
 APP = "apps.guarded:app"
 KINDS = ["uvicorn-httptools-uvloop", "uvicorn-h11-asyncio", "hypercorn-asyncio", "granian"]
 
+FACES = [
+    ("DELETE", ""),
+    ("POST", "/retry"),
+    ("GET", "/status"),
+    ("GET", "/results"),
+    ("GET", "/events"),
+]
+
 
 @contextmanager
 def guarded(kind, folder, *options, rate="1000/minute"):
@@ -59,6 +67,41 @@ def test_t1_t2_t21_each_control_holds(kind, tmp_path):
     assert [each.status_code for each in over] == [429, 429]
     assert all(0 < int(each.headers["retry-after"]) <= 120 for each in over)
     assert (calls, admin) == (12, None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_t36_t47_a_batch_is_its_owners(kind, tmp_path):
+    """
+    T36, T47: nobody else sees it, changes it or gets it by its key, or can tell it is there.
+    """
+    with guarded(kind, tmp_path) as (server, _):
+        ada, eve = [
+            send(server.url, "/open/a", **{"x-user": name, "idempotency-key": "k"})
+            for name in ("ada", "eve")
+        ]
+        later = send(server.url, "/open/b", **{"x-user": "ada", "prefer": "respond-async"})
+        batch_id = later.json()["batchId"]
+
+        def said(face, batch_id, name):
+            answer = httpx.request(
+                *(face[0], f"{server.url}/batch/{batch_id}{face[1]}"),
+                headers={"x-user": name} if name else {},
+                timeout=30,
+            )
+            headers = {key: value for key, value in answer.headers.items() if key != "date"}
+            return answer.status_code, answer.content, headers
+
+        foreign = [said(face, batch_id, name) for face in FACES for name in ("eve", "")]
+        unknown = [said(face, "x" * 32, name) for face in FACES for name in ("eve", "")]
+        status, content, headers = said(FACES[2], batch_id, "ada")
+
+    assert (ada.status_code, eve.status_code) == (200, 200)
+    assert ada.json() != eve.json()
+    assert foreign == unknown
+    assert {each[0] for each in foreign} == {404}
+    assert status == 200
+    assert b"cancelled" not in content
+    assert headers["referrer-policy"] == "no-referrer"
 
 
 def test_t1_four_processes_admit_exactly_as_many_as_they_may(tmp_path):

@@ -23,6 +23,13 @@ async def count(request):
     return JSONResponse({"number": number})
 
 
+def owner(scope):
+    """
+    Whoever a request names; a real app would have checked it.
+    """
+    return dict(scope["headers"]).get(b"x-user", b"").decode() or None
+
+
 app = BatchMiddleware(
     Starlette(
         routes=[
@@ -32,6 +39,7 @@ app = BatchMiddleware(
     ),
     store=_URL,
     deny=["/admin/**"],
+    owner=owner,
     rate_limit=os.environ["RATE"],
     allowed_origins=["https://app.example"],
 )

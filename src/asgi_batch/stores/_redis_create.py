@@ -77,7 +77,8 @@ class Creation:
             elif verdict == b"count":
                 others = await count_others(self._link, self._keys, self._batch.batch_id)
                 room = str(max(self._limit - others, 0))
-            elif verdict != b"many" or not await self._has_gone(answer[0]):
+            elif verdict != b"many" or self._gone or not await self._has_gone(answer[0]):
+                # One look is enough: the next call has another.
                 raise self._refusal(verdict)
 
     async def _has_gone(self, batch_ids: Sequence[bytes]) -> bool:
