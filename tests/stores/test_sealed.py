@@ -143,6 +143,20 @@ async def test_t43_a_result_that_was_changed_is_not_shown(server, sealed):
     assert len((await page(sealed, batch_id)).entries) == 2
 
 
+async def test_t43_a_result_that_was_changed_is_not_left_out_either(server, sealed):
+    """
+    T43: a page of what has failed is no page where a failure is said to have succeeded.
+    """
+    claim = await claimed(sealed)
+    batch_id = claim.hold.batch_id
+    await sealed.save(claim.hold, Saving(entries=[Entry(0, "failed", b"{}")], lease=LEASE))
+    results = key_of(sealed, batch_id, "res")
+    server.client.hset(results, 0, b"s" + server.client.hget(results, 0)[1:])
+
+    with pytest.raises(RecordCorrupt):
+        await sealed.results(batch_id, after=-1, limit=10, outcome="failed")
+
+
 async def test_t43_a_value_of_another_batch_does_not_open(server, sealed):
     """
     T43: what was sealed for one is nothing to another.

@@ -89,7 +89,7 @@ def fields_of(entries: Sequence[Entry], seal: Seal) -> list[int | bytes]:
     """
     fields: list[int | bytes] = []
     for entry in entries:
-        place = _place_of(entry)
+        place = _place_of(entry.index, entry.outcome)
         fields += (entry.index, _CODES[entry.outcome] + seal.close(place, entry.result))
     return fields
 
@@ -164,48 +164,40 @@ def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
         return blank
 
 
-def opened_page(page: Page, seal: Seal) -> Page:
+def _place_of(index: int, outcome: Outcome) -> str:
+    return f"result {index} {outcome}"
+
+
+def page_of(kept: Sequence[bytes | None], after: int, outcome: Outcome | None, seal: Seal) -> Page:
     """
-    *page* as it was before its results were sealed.
+    Results up to the first gap. Those that are left out because of how they have ended are looked
+    at as well: that could have been changed.
 
     Raises:
-        RecordCorrupt: One of them is not what was sealed.
+        RecordCorrupt: One of them is not what was kept.
         StoreUnavailable: Another process has the key.
-    """
-    try:
-        entries = [
-            Entry(each.index, each.outcome, seal.open(_place_of(each), each.result))
-            for each in page.entries
-        ]
-    except Tampered:
-        raise RecordCorrupt(_CHANGED) from None
-    except UnknownKey:
-        raise StoreUnavailable("The results are sealed with a key that is not here.") from None
-    return Page(entries, page.after)
-
-
-def _place_of(entry: Entry) -> str:
-    return f"result {entry.index} {entry.outcome}"
-
-
-def page_of(kept: Sequence[bytes | None], after: int, outcome: Outcome | None) -> Page:
-    """
-    Results up to the first gap.
-
-    Raises:
-        RecordCorrupt: It is not said of one of them how its operation has ended.
     """
     entries: list[Entry] = []
     for result in kept:
         if result is None:
             break
         after += 1
-        kind = _OUTCOMES.get(result[:1])
-        if kind is None:
-            raise RecordCorrupt(_CHANGED)
-        if outcome in (None, kind):
-            entries.append(Entry(after, kind, result[1:]))
+        entry = _entry_of(after, result, seal)
+        if outcome in (None, entry.outcome):
+            entries.append(entry)
     return Page(entries, after)
+
+
+def _entry_of(index: int, result: bytes, seal: Seal) -> Entry:
+    kind = _OUTCOMES.get(result[:1])
+    if kind is None:
+        raise RecordCorrupt(_CHANGED)
+    try:
+        return Entry(index, kind, seal.open(_place_of(index, kind), result[1:]))
+    except Tampered:
+        raise RecordCorrupt(_CHANGED) from None
+    except UnknownKey:
+        raise StoreUnavailable("The results are sealed with a key that is not here.") from None
 
 
 def due_of(queues: Sequence[Sequence[bytes]], time: tuple[int, int]) -> list[str]:

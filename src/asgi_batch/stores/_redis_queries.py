@@ -35,7 +35,14 @@ async def read_snapshot(link: Link, keys: Keys, batch_id: str) -> Snapshot | Non
 
 
 async def read_results(
-    link: Link, keys: Keys, batch_id: str, *, after: int, limit: int, outcome: Outcome | None
+    link: Link,
+    keys: Keys,
+    batch_id: str,
+    seal: Seal,
+    *,
+    after: int,
+    limit: int,
+    outcome: Outcome | None,
 ) -> Page | None:
     """
     Results in the order of the operations, up to the first that has none yet.
@@ -43,7 +50,7 @@ async def read_results(
     record, _, results, *_ = keys.of(batch_id)
     indexes = range(after + 1, after + 1 + max(limit, 1))
     (schema,), kept = await link.ask(("HMGET", record, "schema"), ("HMGET", results, *indexes))
-    return page_of(kept[:limit], after, outcome) if is_ours(schema) else None
+    return page_of(kept[:limit], after, outcome, seal) if is_ours(schema) else None
 
 
 async def read_remains(link: Link, keys: Keys, batch_id: str, seal: Seal) -> Remains | None:

@@ -29,7 +29,6 @@ from asgi_batch.stores._redis_claim import Claimer
 from asgi_batch.stores._redis_codec import (
     fields_of,
     milliseconds,
-    opened_page,
     snapshot_of,
 )
 from asgi_batch.stores._redis_create import MAX_AGE, Creation
@@ -256,10 +255,10 @@ class RedisStore:
         """
         if not is_batch_id(batch_id):
             return None
-        page = await read_results(
-            self._link, self._keys, batch_id, after=after, limit=limit, outcome=outcome
+        link, keys, seal = self._link, self._keys, self._seal_of(batch_id)
+        return await read_results(
+            link, keys, batch_id, seal, after=after, limit=limit, outcome=outcome
         )
-        return page and opened_page(page, self._seal_of(batch_id))
 
     @property
     def _link(self) -> Link:
