@@ -157,6 +157,20 @@ async def test_t43_a_result_that_was_changed_is_not_left_out_either(server, seal
         await sealed.results(batch_id, after=-1, limit=10, outcome="failed")
 
 
+@pytest.mark.parametrize(("field", "value"), [("stops_on_error", 1), ("total", 9), ("total", 11)])
+async def test_t43_what_the_record_says_of_operations_cannot_be_changed(
+    server, sealed, field, value
+):
+    """
+    T43: neither how many they are, nor whether the first failure stops them.
+    """
+    batch_id = await created(sealed)
+    server.client.hset(key_of(sealed, batch_id, "rec"), field, value)
+    claim = await sealed.claim(LEASE, batch_id)
+
+    assert not is_readable(claim)
+
+
 async def test_t43_a_value_of_another_batch_does_not_open(server, sealed):
     """
     T43: what was sealed for one is nothing to another.

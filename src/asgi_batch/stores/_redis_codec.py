@@ -31,8 +31,7 @@ SNAPSHOT: Final = (
 #: Seconds that are as good as for ever.
 LONGEST: Final = 10 * 365 * 24 * 3600
 
-# What a sealed value is for.
-OPERATIONS: Final = "operations"
+# What a sealed value is for; that of operations and results says more, see below.
 _CALLER: Final = "caller"
 
 _CHANGED: Final = "The results of this batch are not what was stored."
@@ -71,11 +70,12 @@ def members_of(batch: NewBatch, name: str, seal: Seal) -> tuple[int | str | byte
         name: What stands for its idempotency key.
         seal: What its values go through.
     """
+    total, stops = batch.total, int(batch.stops_on_error)
     return (
-        batch.total,
+        total,
         seal.close(_CALLER, batch.caller),
-        seal.close(OPERATIONS, packed(batch.chunks)),
-        int(batch.stops_on_error),
+        seal.close(place_of_operations(total, stops), packed(batch.chunks)),
+        stops,
         batch.parent or "",
         batch.fingerprint,
         name,
@@ -149,9 +149,10 @@ def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
     )
     try:
         stops_on_error, allowed, trials, finished, idle = rest
+        place = place_of_operations(snapshot.total, int(stops_on_error))
         return msgspec.structs.replace(
             blank,
-            chunks=unpacked(seal.open(OPERATIONS, operations)),
+            chunks=unpacked(seal.open(place, operations)),
             caller=seal.open(_CALLER, caller or b""),
             stops_on_error=stops_on_error == b"1",
             finished=frozenset(map(int, finished)),
@@ -162,6 +163,13 @@ def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
     # Operations and caller are sealed together: one key is known, so the other one must be.
     except (msgspec.DecodeError, UnknownKey, ValueError):
         return blank
+
+
+def place_of_operations(total: int, stops: int) -> str:
+    """
+    What operations are sealed for: how many they are, and whether a failure stops them (1 or 0).
+    """
+    return f"operations {total} {stops}"
 
 
 def _place_of(index: int, outcome: Outcome) -> str:

@@ -10,11 +10,11 @@ from typing import Final
 from asgi_batch._core.records import Outcome, Page, Remains, Snapshot
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.stores._redis_codec import (
-    OPERATIONS,
     SNAPSHOT,
     due_of,
     is_ours,
     page_of,
+    place_of_operations,
     snapshot_of,
     unpacked,
 )
@@ -58,14 +58,14 @@ async def read_remains(link: Link, keys: Keys, batch_id: str, seal: Seal) -> Rem
     What is kept of the request of a finished batch; None where nothing is.
     """
     record, operations, *_ = keys.of(batch_id)
-    fields = ("schema", "finished_at", "stops_on_error")
-    (schema, finished_at, stops_on_error), kept = await link.ask(
+    fields = ("schema", "finished_at", "total", "stops_on_error")
+    (schema, finished_at, total, stops_on_error), kept = await link.ask(
         ("HMGET", record, *fields), ("GET", operations)
     )
     if kept is None or not is_ours(schema) or not finished_at:
         return None
     try:
-        chunks = unpacked(seal.open(OPERATIONS, kept))
+        chunks = unpacked(seal.open(place_of_operations(int(total), int(stops_on_error)), kept))
     except UnknownKey:
         raise StoreUnavailable("The operations are sealed with a key that is not here.") from None
     return Remains(chunks, stops_on_error == b"1")
