@@ -204,6 +204,43 @@ async def test_t41_keys_can_be_changed(server):
     assert [each.result for each in all_.entries] == [b"{}", b"[]"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"encryption_key": OLD}, {"encryption_key": OLD}),
+        ({"encryption_key": OLD}, {"encryption_key": [NEW, OLD]}),
+        ({"encryption_key": [NEW, OLD]}, {"encryption_key": [OLD, NEW]}),
+        ({}, {"encryption_key": NEW, "allow_clear_text": True}),
+    ],
+)
+async def test_t41_t47_a_fingerprint_is_none_without_the_key(server, before, after):
+    """
+    T41, T47: a digest of credentials and a body would let others try what they were; a submission
+    stays the same whichever key of several seals.
+    """
+    async with opened(server.url, **before) as first:
+        batch_id = await created(first, "name", fingerprint="digest")
+        kept = server.client.hget(key_of(first, batch_id, "rec"), "fingerprint")
+    async with opened(server.url, **after) as second:
+        same = await second.create(a_batch(second, "name", fingerprint="digest"), limit=10)
+        other = await second.create(a_batch(second, "name", fingerprint="other"), limit=10)
+
+    assert (kept == b"digest") is (before == {})
+    assert [each.snapshot.batch_id for each in (same, other)] == [batch_id] * 2
+    assert [each.is_same for each in (same, other)] == [True, False]
+
+
+async def test_t41_t47_a_fingerprint_of_an_unknown_key_is_another(server, sealed):
+    """
+    T41, T47: nobody gets to see a batch because it cannot be told whose it is.
+    """
+    async with opened(server.url, encryption_key=OLD) as old:
+        await created(old, "name", fingerprint="digest")
+    again = await sealed.create(a_batch(sealed, "name", fingerprint="digest"), limit=10)
+
+    assert not again.is_same
+
+
 @pytest.mark.parametrize("settings", [{"encryption_key": OLD}, {"allow_clear_text": True}])
 async def test_t41_a_process_without_the_key_leaves_a_batch_to_others(server, settings, caplog):
     """

@@ -77,7 +77,7 @@ def members_of(batch: NewBatch, name: str, seal: Seal) -> tuple[int | str | byte
         seal.close(place_of_operations(total, stops), packed(batch.chunks)),
         stops,
         batch.parent or "",
-        batch.fingerprint,
+        " ".join(seal.fingerprints(batch.fingerprint)) if name else "",
         name,
         batch.owner,
     )

@@ -71,6 +71,12 @@ class Seal(Protocol):
         """
         ...
 
+    def fingerprints(self, fingerprint: str) -> Sequence[str]:
+        """
+        What the store may know *fingerprint* by: the first is kept, each of them is as good.
+        """
+        ...
+
 
 #: Makes the seal of a batch from its id.
 SealOf: TypeAlias = Callable[[str], Seal]
@@ -91,16 +97,22 @@ class _Clear:
             raise UnknownKey("It is sealed, and this process has no key.")
         return value
 
+    def fingerprints(self, fingerprint: str) -> Sequence[str]:
+        return [fingerprint]
+
 
 _CLEAR: Final = _Clear()
 
 
 class _Sealed:
     """
-    Seals with the first of *keys*, of which each has an id and a cipher of the batch.
+    Seals with the first of *masters*, of which each has an id and a cipher of the batch.
     """
 
-    def __init__(self, ciphers: dict[bytes, Any], *, reads_clear_text: bool) -> None:
+    def __init__(
+        self, masters: Sequence[bytes], ciphers: dict[bytes, Any], *, reads_clear_text: bool
+    ) -> None:
+        self._masters = masters
         self._ciphers = ciphers
         self._reads_clear_text = reads_clear_text
 
@@ -129,6 +141,13 @@ class _Sealed:
         except (_invalid_tag(), ValueError):
             raise Tampered("It is not what was sealed here.") from None
         return opened
+
+    def fingerprints(self, fingerprint: str) -> Sequence[str]:
+        # It is a digest of credentials and a body: whoever knew most of them could try the rest.
+        # No id of a batch has a space in it, so no batch has such a key.
+        text = f"fingerprint {fingerprint}".encode()
+        known = [hmac.digest(key, text, "sha256").hex() for key in self._masters]
+        return [*known, fingerprint] if self._reads_clear_text else known
 
 
 def clear(batch_id: str) -> Seal:
@@ -159,7 +178,7 @@ def sealing(keys: Keys, *, reads_clear_text: bool) -> SealOf:
             key_id: cipher_of(hmac.digest(key, batch_id.encode(), "sha256"))
             for key_id, key in masters.items()
         }
-        return _Sealed(ciphers, reads_clear_text=reads_clear_text)
+        return _Sealed([*masters.values()], ciphers, reads_clear_text=reads_clear_text)
 
     return seal_of
 

@@ -10,9 +10,12 @@ local GONE = 16
 -- Batches of an owner that are looked at when there are too many, the oldest first.
 local MOST = 100
 
+-- One for each key that this process has, and the first is kept: all that it is known by.
+local fingerprints = ' ' .. fingerprint .. ' '
+
 local function kept(record)
     local is_new = record.made_by == token and 1 or 0
-    local is_same = record.fingerprint == fingerprint and 1 or 0
+    local is_same = string.find(fingerprints, ' ' .. record.fingerprint .. ' ', 1, true) and 1 or 0
     return {'kept', is_new, is_same, record.id or batch_id, snapshot(record)}
 end
 
@@ -70,7 +73,8 @@ end
 record.schema, record.status, record.total = SCHEMA, 'processing', total
 record.created_at, record.updated_at, record.kept_at = text(now), text(now), text(now)
 record.version, record.has_heard = '1', '1'
-record.parent, record.fingerprint, record.name, record.owner = parent, fingerprint, name, owner
+record.parent, record.name, record.owner = parent, name, owner
+record.fingerprint = string.match(fingerprint, '^%S*')
 record.stops_on_error, record.made_by = stops_on_error, token
 write(record, 'caller', caller)
 redis.call('PEXPIRE', REC, max_age)
