@@ -42,8 +42,10 @@ class Routes:
     __slots__ = ("_permitted",)
 
     def __init__(self, allow: Iterable[str] | None, deny: Iterable[str]) -> None:
-        allowed = {each: [_ALL] for each in _METHODS} if allow is None else _by_method(allow)
-        denied = _by_method(deny)
+        # The end of "/users/" is a segment without a name to some apps and none to others: a star
+        # that bars names it, and one that opens does not.
+        allowed = {each: [_ALL] for each in _METHODS} if allow is None else _by_method(allow, "+")
+        denied = _by_method(deny, "*")
         self._permitted: dict[str, Matches] = {
             method: _matcher(expressions, denied.get(method))
             for method, expressions in allowed.items()
@@ -69,8 +71,11 @@ class Routes:
         decodings = _decodings(path)
         if len(decodings) > _MAX_DECODINGS:
             return False
-        kept = unquote(re.sub("%2[fF]", _ENCODED_SLASH, raw_path.decode()))
-        spellings = {kept, *decodings, *map(_resolved, decodings)}
+        raw = raw_path.decode()
+        kept = unquote(re.sub("%2[fF]", _ENCODED_SLASH, raw))
+        # Some look for parameters before they decode or take dots out, others afterwards.
+        bare = [*decodings, *map(_bare, decodings)]
+        spellings = {kept, unquote(_bare(raw)), *bare, *map(_resolved, bare)}
         return all(map(permitted, set(_readings(spellings, root))))
 
 
@@ -91,6 +96,10 @@ def _decodings(path: str) -> list[str]:
         again = decoded
         found.append(again)
     return found
+
+
+def _bare(path: str) -> str:
+    return re.sub(";[^/]*", "", path)
 
 
 def _resolved(path: str) -> str:
@@ -115,7 +124,7 @@ def _forms(path: str) -> set[str]:
     """
     With and without parameters, empty segments, and a slash at the end.
     """
-    found = {path, re.sub(";[^/]*", "", path)}
+    found = {path, _bare(path)}
     found |= {re.sub("//+", "/", each) for each in found}
     return found | {each.rstrip("/") or "/" for each in found}
 
@@ -132,10 +141,10 @@ def _behind(root: str, path: str) -> Iterator[str]:
         yield "/" + rest.removeprefix("/")
 
 
-def _by_method(patterns: Iterable[str]) -> dict[str, list[str]]:
+def _by_method(patterns: Iterable[str], least: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for pattern in patterns:
-        methods, expression = _parse(pattern)
+        methods, expression = _parse(pattern, least)
         for method in methods:
             found.setdefault(method, []).append(expression)
     return found
@@ -146,7 +155,7 @@ def _matcher(allowed: list[str], denied: list[str] | None) -> Matches:
     return re.compile(f"{barred}(?:{'|'.join(allowed)})", re.DOTALL).fullmatch
 
 
-def _parse(pattern: str) -> tuple[frozenset[str], str]:
+def _parse(pattern: str, least: str) -> tuple[frozenset[str], str]:
     if (match := _PATTERN(pattern)) is None:
         raise ValueError(f'{pattern!r:.100}: write a path such as "/users/*" or "GET /users/**".')
     named, path = match.groups()
@@ -156,10 +165,10 @@ def _parse(pattern: str) -> tuple[frozenset[str], str]:
     if "GET" in methods:
         # Apps answer it from the same route.
         methods.add("HEAD")
-    return frozenset(methods), _expression(pattern, path)
+    return frozenset(methods), _expression(pattern, path, least)
 
 
-def _expression(pattern: str, path: str) -> str:
+def _expression(pattern: str, path: str, least: str) -> str:
     segments = path.rstrip("/").split("/")[1:]
     for each in segments:
         plain = unquote(each)
@@ -167,7 +176,7 @@ def _expression(pattern: str, path: str) -> str:
             raise ValueError(f"{pattern!r:.100}: leave {each!r:.100} out, no path has that.")
         if "**" in each and each != "**":
             raise ValueError(f'{pattern!r:.100}: write "**" between slashes, or "*" within them.')
-    blocks = _blocks(segments)
+    blocks = _blocks(segments, least)
     *firsts, last = blocks
     if not firsts:
         return f"{last}/?"
@@ -178,7 +187,7 @@ def _expression(pattern: str, path: str) -> str:
     return f"{head}{inner}{_REST}{last}/?" if last else f"{head}{inner}{_REST}"
 
 
-def _blocks(segments: list[str]) -> list[str]:
+def _blocks(segments: list[str], least: str) -> list[str]:
     """
     Regular expressions of what stands between the ``**`` of a pattern.
     """
@@ -187,7 +196,7 @@ def _blocks(segments: list[str]) -> list[str]:
         if segment == "**":
             blocks.append("")
         else:
-            blocks[-1] += f"/{_segment(segment)}"
+            blocks[-1] += f"/[^/]{least}" if segment == "*" else f"/{_segment(segment)}"
     return [blocks[0], *(each for each in blocks[1:-1] if each), *blocks[1:][-1:]]
 
 
