@@ -1,5 +1,5 @@
 """
-Holds the size gates: no file of src above 300 lines, no function's body above 40.
+Holds the size gates: no file of src above 300 lines, no function above 40.
 """
 
 import ast
@@ -9,6 +9,8 @@ from pathlib import Path
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
+# Its signature has a line for each setting of the library, so its body alone is counted.
+SETTINGS = {("middleware.py", "__init__")}
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 
@@ -22,8 +24,8 @@ def oversized(path: Path) -> Iterator[str]:
         yield f"{place}: {lines} lines; a file may have {MAX_FILE_LINES}."
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            # A public signature has one line for each setting; that makes nothing harder to read.
-            lines = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
+            first = node.body[0] if (place.name, node.name) in SETTINGS else node
+            lines = (node.end_lineno or node.lineno) - first.lineno + 1
             if lines > MAX_FUNCTION_LINES:
                 yield (
                     f"{place}:{node.lineno}: {node.name} has {lines} lines; "

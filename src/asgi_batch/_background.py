@@ -164,10 +164,9 @@ class Background:
             IdempotencyKeyReused: What was accepted under this key is not the same.
             BatchRefused: The store does not take it.
         """
-        store = self.store
         key, fingerprint = (None, "") if idempotency is None else idempotency
         new = NewBatch(
-            batch_id=store.new_id(key, owner),
+            batch_id=self.store.new_id(key, owner),
             total=len(batch.operations),
             chunks=[each async for each in _in_turns(pack_operations(batch.operations), 1)],
             caller=pack_caller(scope),
@@ -177,9 +176,11 @@ class Background:
             fingerprint=fingerprint,
             owner=owner,
         )
-        limits = self._limits
-        created = await store.create(
-            new, limit=limits.max_background_batches, owner_limit=limits.owner_batches
+        return await self._keep(new)
+
+    async def _keep(self, new: NewBatch) -> Snapshot:
+        created = await self.store.create(
+            new, limit=self._limits.max_background_batches, owner_limit=self._limits.owner_batches
         )
         if not created.is_same:
             raise IdempotencyKeyReused(_REUSED)
