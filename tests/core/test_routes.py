@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asgi_batch._core.paths import matches_plain
 from asgi_batch._core.routes import Routes
 
 
@@ -219,6 +220,37 @@ def test_patterns_that_name_nothing(pattern, part):
     """
     with pytest.raises(ValueError, match=part):
         Routes([pattern], ())
+
+
+SEGMENTS = st.sampled_from(["a", "b", "ab", "a.b", "~a", ".a", "a:b", "a%41", "admin"])
+PATTERN_PARTS = st.sampled_from(["a", "b", "a.b", ".a", "a%41", "admin", "*", "a*", "**"])
+
+
+def joined(parts, most):
+    """
+    Paths or patterns of some of *parts*.
+    """
+    return st.lists(parts, max_size=most).map(lambda names: "/" + "/".join(names))
+
+
+@given(
+    st.none() | st.lists(joined(PATTERN_PARTS, 4), max_size=3),
+    st.lists(joined(PATTERN_PARTS, 3), max_size=2),
+    joined(SEGMENTS, 4) | st.sampled_from(["", "/", "a", "/a/", "/a?b", "//a"]),
+)
+def test_t2_the_short_way_is_the_same_way(allow, deny, target):
+    """
+    T2: a path that passes at first sight is plain, and would have passed the long way; and one that
+    is plain and passes nowhere at first sight is not let through by rules that are simple.
+    """
+    routes = Routes(allow, deny)
+    at_once = routes.plain.get("GET", lambda _: None)(target) is not None
+    is_plain = matches_plain(target) is not None
+    at_length = is_plain and routes.permit("GET", target, target.encode())
+
+    assert not at_once or at_length
+    if all(each not in pattern for pattern in allow or () for each in ("a*", ".a", "%", "**/")):
+        assert at_once == at_length
 
 
 def steps(pattern, path):

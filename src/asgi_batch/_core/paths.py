@@ -12,14 +12,14 @@ import re
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from asgi_batch._core.routes import PLAIN
 from asgi_batch._core.rules import Rules
 
 #: A decoded path, the same path as written, and the query as written.
 Target: TypeAlias = tuple[str, bytes, bytes]
 
-# A path without percent signs whose segments start with a letter, digit, "_", "~" or "-" breaks no
-# rule below but that on length, and nearly every target is one, without a query.
-_PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*+)++").fullmatch
+# Nearly every target is one, without a query.
+matches_plain: Final = re.compile(PLAIN).fullmatch
 
 # RFC 3986 section 3.3 pchar without ";", and section 3.4 for the query, where browsers also leave
 # "[", "]" and a few more characters as they are.
@@ -40,14 +40,19 @@ class TargetError(Exception):
         self.detail = detail
 
 
-def parse_target(target: str, rules: Rules) -> Target:
+def parse_target(target: str, rules: Rules, *, is_plain: bool = False) -> Target:
     """
     Split *target* into path and query, and check both.
+
+    Args:
+        target: As the client wrote it.
+        rules: What it may be.
+        is_plain: Whether it is known to match `PLAIN`.
 
     Raises:
         TargetError: ``invalid_path``, ``invalid_query`` or ``nested_batch``.
     """
-    if _PLAIN_PATH(target) is not None and len(target) <= rules.max_path_bytes:
+    if (is_plain or matches_plain(target) is not None) and len(target) <= rules.max_path_bytes:
         path, raw_path, query = target, target.encode(), b""
     else:
         path, raw_path, query = _parse_unusual(target, rules)

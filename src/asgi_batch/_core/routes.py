@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from posixpath import normpath
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 Matches: TypeAlias = Callable[[str], Any]
 
+_NAME: Final = "[A-Za-z0-9_~-][A-Za-z0-9_.~-]*+"
+_NAMES: Final = f"(?:/{_NAME})*+"
+#: What everybody reads the same way, and what breaks no rule for paths but that on length.
+PLAIN: Final = f"(?:/{_NAME})++"
+
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _PATTERN: Final = re.compile(r"(?:([A-Z]+(?:\|[A-Z]+)*) +)?(/\S*)").fullmatch
 # What no accepted path holds, and therefore stands for an encoded slash.
 _ENCODED_SLASH: Final = "\x00"
 _REST: Final = "(?:/[^/]*)*"
+_ALL_THE_REST: Final = "(?:/.*)?"
 _ALL: Final = ".*"
 # An app decodes once, and some decode once more; nobody writes a path that needs many.
 _MAX_DECODINGS: Final = 4
@@ -35,21 +42,26 @@ class Routes:
         allow: Patterns of what may be reached; everything where None.
         deny: Patterns of what may not, even if it is allowed.
 
+    Attributes:
+        plain: By method, what matches those `PLAIN` paths that may be reached.
+
     Raises:
         ValueError: A pattern cannot be read; the sentence says what to write.
     """
 
-    __slots__ = ("_permitted",)
+    __slots__ = ("_permitted", "plain")
 
     def __init__(self, allow: Iterable[str] | None, deny: Iterable[str]) -> None:
         # The end of "/users/" is a segment without a name to some apps and none to others: a star
         # that bars names it, and one that opens does not.
-        allowed = {each: [_ALL] for each in _METHODS} if allow is None else _by_method(allow, "+")
-        denied = _by_method(deny, "*")
-        self._permitted: dict[str, Matches] = {
-            method: _matcher(expressions, denied.get(method))
-            for method, expressions in allowed.items()
-        }
+        allowed, plain = {each: [_ALL] for each in _METHODS}, {each: [PLAIN] for each in _METHODS}
+        if allow is not None:
+            allow = list(allow)
+            allowed = _by_method(allow, partial(_expression, least="+"))
+            plain = _by_method(allow, _plain_expression)
+        denied = _by_method(deny, partial(_expression, least="*"))
+        self._permitted = _matchers(allowed, denied)
+        self.plain = _matchers(plain, denied)
 
     def permit(self, method: str, path: str, raw_path: bytes, root: str = "") -> bool:
         """
@@ -141,21 +153,32 @@ def _behind(root: str, path: str) -> Iterator[str]:
         yield "/" + rest.removeprefix("/")
 
 
-def _by_method(patterns: Iterable[str], least: str) -> dict[str, list[str]]:
+def _by_method(
+    patterns: Iterable[str], express: Callable[[list[str]], str | None]
+) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for pattern in patterns:
-        methods, expression = _parse(pattern, least)
-        for method in methods:
-            found.setdefault(method, []).append(expression)
+        methods, segments = _parse(pattern)
+        if (expression := express(segments)) is not None:
+            for method in methods:
+                found.setdefault(method, []).append(expression)
     return found
 
 
-def _matcher(allowed: list[str], denied: list[str] | None) -> Matches:
-    barred = "" if denied is None else rf"(?!(?:{'|'.join(denied)})\Z)"
-    return re.compile(f"{barred}(?:{'|'.join(allowed)})", re.DOTALL).fullmatch
+def _matchers(allowed: dict[str, list[str]], denied: dict[str, list[str]]) -> dict[str, Matches]:
+    return {
+        method: re.compile(
+            f"{_barrier(denied.get(method))}(?:{'|'.join(expressions)})", re.DOTALL
+        ).fullmatch
+        for method, expressions in allowed.items()
+    }
 
 
-def _parse(pattern: str, least: str) -> tuple[frozenset[str], str]:
+def _barrier(denied: list[str] | None) -> str:
+    return "" if denied is None else rf"(?!(?:{'|'.join(denied)})\Z)"
+
+
+def _parse(pattern: str) -> tuple[frozenset[str], list[str]]:
     if (match := _PATTERN(pattern)) is None:
         raise ValueError(f'{pattern!r:.100}: write a path such as "/users/*" or "GET /users/**".')
     named, path = match.groups()
@@ -165,10 +188,10 @@ def _parse(pattern: str, least: str) -> tuple[frozenset[str], str]:
     if "GET" in methods:
         # Apps answer it from the same route.
         methods.add("HEAD")
-    return frozenset(methods), _expression(pattern, path, least)
+    return frozenset(methods), _segments(pattern, path)
 
 
-def _expression(pattern: str, path: str, least: str) -> str:
+def _segments(pattern: str, path: str) -> list[str]:
     segments = path.rstrip("/").split("/")[1:]
     for each in segments:
         plain = unquote(each)
@@ -176,6 +199,25 @@ def _expression(pattern: str, path: str, least: str) -> str:
             raise ValueError(f"{pattern!r:.100}: leave {each!r:.100} out, no path has that.")
         if "**" in each and each != "**":
             raise ValueError(f'{pattern!r:.100}: write "**" between slashes, or "*" within them.')
+    return segments
+
+
+def _plain_expression(segments: list[str]) -> str | None:
+    """
+    What matches the same as `_expression`, as far as it is `PLAIN`; None for a pattern of which
+    that cannot be told so easily.
+    """
+    is_open = segments[-1:] == ["**"]
+    firsts = segments[:-1] if is_open else segments
+    if not firsts:
+        return PLAIN if is_open else None
+    if not all(each == "*" or re.fullmatch(_NAME, each) for each in firsts):
+        return None
+    written = "".join("/" + (_NAME if each == "*" else re.escape(each)) for each in firsts)
+    return written + (_NAMES if is_open else "")
+
+
+def _expression(segments: list[str], *, least: str) -> str:
     blocks = _blocks(segments, least)
     *firsts, last = blocks
     if not firsts:
@@ -184,7 +226,7 @@ def _expression(pattern: str, path: str, least: str) -> str:
     # The first place where a block fits is as good as any later one, so none needs to be tried
     # again: what a pattern costs grows with the path and not with its powers.
     inner = "".join(f"(?>(?:/[^/]*+)*?{block}(?=/|$))" for block in middles)
-    return f"{head}{inner}{_REST}{last}/?" if last else f"{head}{inner}{_REST}"
+    return f"{head}{inner}{_REST}{last}/?" if last else f"{head}{inner}{_ALL_THE_REST}"
 
 
 def _blocks(segments: list[str], least: str) -> list[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from binascii import a2b_base64
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from asgi_batch._core.headers import check_headers, encode_headers
 from asgi_batch._core.models import NO_HEADERS, NO_NAMES, HeaderPairs, Operation
-from asgi_batch._core.paths import Target, TargetError, parse_target
-from asgi_batch._core.routes import Routes
+from asgi_batch._core.paths import Target, TargetError, matches_plain, parse_target
+from asgi_batch._core.routes import Matches, Routes
 from asgi_batch._core.rules import Rules
 from asgi_batch._problem import Problem
 from asgi_batch.dialects._native_wire import WireOperation
@@ -54,6 +54,7 @@ class OperationChecks:
     def __init__(self, rules: Rules) -> None:
         self.problems: list[Problem] = []
         self._rules = rules
+        self._plain = _plain_paths(rules)
         self._indexes: dict[str, int] = {}
 
     def check(
@@ -120,13 +121,15 @@ class OperationChecks:
             if not _is_faulty("/path", faulty):
                 self._note(index, name, "path", "invalid_operation", "path is required.")
             return None
+        matches = self._plain.get(wire.method)
+        is_plain = matches is not None and matches(wire.path) is not None
         try:
-            target = parse_target(wire.path, self._rules)
+            target = parse_target(wire.path, self._rules, is_plain=is_plain)
         except TargetError as error:
             self._note(index, name, "path", error.code, error.detail)
             return None
         routes = self._rules.routes
-        if routes is not None and wire.method in _METHODS:
+        if routes is not None and not is_plain and wire.method in _METHODS:
             path, raw, _ = target
             if not routes.permit(wire.method, path, raw, self._rules.root_path):
                 self._note(index, name, "path", "path_not_allowed", NOT_ALLOWED)
@@ -220,6 +223,16 @@ def route_problems(operations: Iterable[Operation], routes: Routes, root: str) -
                 index=each.index,
                 id=each.id,
             )
+
+
+def _plain_paths(rules: Rules) -> dict[Any, Matches]:
+    """
+    By method, what matches paths that need no other look at their route.
+    """
+    # What stands behind a root path is another path, plain or not.
+    if rules.routes is None:
+        return dict.fromkeys(METHODS, matches_plain)
+    return {} if rules.root_path else rules.routes.plain
 
 
 @lru_cache(maxsize=1024)
