@@ -8,6 +8,8 @@ tries as many as ten minutes hold.
 import asyncio
 import json
 import logging
+from pathlib import Path
+from time import process_time
 
 import pytest
 from hypothesis import example, given, settings
@@ -30,6 +32,10 @@ STATUSES = {
     "unsupported_content_encoding": 415,
     "invalid_batch": 422,
 }
+# What no request may take: seconds of the processor, and bytes of memory, of which the test itself
+# takes some.
+SECONDS = 1.0
+BYTES = 16 * 1024 * 1024
 LIMITS = Limits(max_operations=6, sync_operations=6, max_body_bytes=3000, max_json_depth=8)
 
 
@@ -44,6 +50,25 @@ class Records(logging.Handler):
 
     def emit(self, record):
         self.kept.append(record)
+
+
+class Memory:
+    """
+    The most memory that the process has had since the beginning of a ``with`` block, by Linux.
+    """
+
+    def __enter__(self):
+        Path("/proc/self/clear_refs").write_text("5")
+        self._before = self._status("VmRSS")
+        return self
+
+    def __exit__(self, *_):
+        self.growth = self._status("VmHWM") - self._before
+
+    def _status(self, name):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith(name))
+        return 1024 * int(line.split()[1])
 
 
 class Fuzzer:
@@ -74,7 +99,11 @@ class Fuzzer:
         """
         self._calls = 0
         self._records.clear()
-        exchange = self._runner.run(self._send(scope or batch_scope(), list(chunks)))
+        start = process_time()
+        with Memory() as memory:
+            exchange = self._runner.run(self._send(scope or batch_scope(), list(chunks)))
+        assert process_time() - start < SECONDS
+        assert memory.growth < BYTES
         self._check(exchange)
         return exchange.status
 

@@ -26,6 +26,7 @@ from chaos.effect_log import EffectLog
 from chaos.faults import Fault, plan_of
 from chaos.fleet import Fleet
 from chaos.history import Final, History, Leftovers, Run
+from chaos.settings import CALL
 
 # Seconds in which all batches end once nothing disturbs them any more.
 _QUIET: Constant = 30.0
@@ -131,6 +132,7 @@ class Iteration:
         """
         Wait for the end of all batches that there are, and ask everybody about them.
         """
+        await asyncio.sleep(self._last_acceptance() - time.monotonic())
         redis, deadline = self._fleet.redis.client, time.monotonic() + _QUIET
         while any(redis.exists(queue) for queue in _KEYS.queues()):
             if time.monotonic() > deadline:
@@ -141,6 +143,15 @@ class Iteration:
             asked = (client.final(url, batch_id) for url in urls)
             self.finals[batch_id] = list(await asyncio.gather(*asked))
         return []
+
+    def _last_acceptance(self) -> float:
+        """
+        When the last batch is accepted: one whose client has given up asking is so for as long as
+        a call to Redis goes on.
+        """
+        if not any(each.unknown for each in self.history.submissions.values()):
+            return 0.0
+        return max((each.end for each in self.history.disturbances), default=0.0) + CALL
 
     async def _check_leftovers(self) -> list[str]:
         deadline = time.monotonic() + _CLOSE
