@@ -208,7 +208,7 @@ def c9_nothing_is_left(leftovers: Leftovers) -> Iterator[str]:
     for worker in leftovers.workers:
         if worker.connections > MAX_CONNECTIONS:
             yield f"C9: too many connections to the store: {worker}"
-        if worker.others > worker.others_at_first:
+        if len(worker.others) > len(worker.others_at_first):
             yield f"C9: files are left open: {worker}"
     if leftovers.clients > leftovers.clients_expected:
         yield f"C9: {leftovers.clients} connections, where {leftovers.clients_expected} may be"

@@ -162,8 +162,8 @@ class Worker:
 
     pid: int
     connections: int
-    others: int
-    others_at_first: int
+    others: tuple[str, ...]
+    others_at_first: tuple[str, ...]
 
 
 @dataclass(frozen=True)

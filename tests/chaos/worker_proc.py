@@ -112,7 +112,7 @@ class WorkerProc(Proc):
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self._store_port = store_port
-        self._others_at_first = 0
+        self._others_at_first: tuple[str, ...] = ()
         env = {**env, "REDIS": f"redis://{HOST}:{store_port}/0"}
         super().__init__([sys.executable, *command_for(_KIND, self.port), app], folder, env)
 
@@ -155,18 +155,21 @@ class WorkerProc(Proc):
         connections, others = self._files()
         return Worker(self.pid, connections, others, self._others_at_first)
 
-    def _files(self) -> tuple[int, int]:
+    def _files(self) -> tuple[int, tuple[str, ...]]:
         """
         Connections to the store, and all else but those of clients.
         """
         sockets = dict(_sockets(self.port, self._store_port))
-        kinds = [""]
+        kinds, others = list[str](), list[str]()
         for file in Path(f"/proc/{self.pid}/fd").iterdir():
             try:
-                kinds.append(sockets.get(str(file.readlink()), ""))
+                name = str(file.readlink())
             except OSError:
                 continue
-        return kinds.count("store"), kinds.count("") - 1
+            kinds.append(sockets.get(name, ""))
+            if name not in sockets:
+                others.append(name)
+        return kinds.count("store"), tuple(sorted(others))
 
 
 class RedisProc(Proc):
