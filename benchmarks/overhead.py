@@ -11,7 +11,7 @@ import argparse
 import gc
 import sys
 from collections.abc import Awaitable, Callable
-from operator import truediv
+from operator import sub, truediv
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -66,9 +66,10 @@ class Costs(NamedTuple):
     @property
     def rise(self) -> float:
         """
-        By how much that rises with controls.
+        By how much that rises with controls, from round to round.
         """
-        return median(map(truediv, self.guarded, self.direct)) - self.ratio
+        more = map(sub, self.guarded, self.batch)
+        return median(map(truediv, more, self.direct))
 
 
 async def compare(app: ASGIApp, size: int, *, seconds: float) -> Costs:

@@ -534,7 +534,11 @@ LEFT = Leftovers(
         {"keys": {"k": 10, "another": 10}},
         {"keys": {"k": -1}},
         {"workers": (Worker(pid=1, connections=11, others=FILES, others_at_first=FILES),)},
-        {"workers": (Worker(pid=1, connections=3, others=(*FILES, "pipe:[9]"), others_at_first=FILES),)},
+        {
+            "workers": (
+                Worker(pid=1, connections=3, others=(*FILES, "pipe:[9]"), others_at_first=FILES),
+            )
+        },
         {"clients": 5},
     ],
 )

@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from asgi_batch._core.models import Operation
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._crew import Crew
+from asgi_batch._gate import Gate
 from asgi_batch._pending import Pending
 from asgi_batch._subrequest import ABORTED, COMPLETE, STARTED, AnswerBounds
 from asgi_batch._worker import Pace, Turns, Worker
@@ -172,7 +173,7 @@ class TestCrew:
         """
         A worker counts before it has started.
         """
-        crew = Crew(2)
+        crew = Crew(2, Gate(9))
         room = [crew.has_room]
         for _ in range(2):
             crew.expect()
@@ -184,7 +185,7 @@ class TestCrew:
         """
         Background tasks do not take the place of operations.
         """
-        crew = Crew(1)
+        crew = Crew(1, Gate(9))
         worker = busy(phase=COMPLETE)
         crew.workers.add(worker)
         crew.expect()
@@ -201,7 +202,7 @@ class TestCrew:
         """
         An operation that was given up counts until it stops.
         """
-        crew = Crew(1)
+        crew = Crew(1, Gate(9))
         worker = busy(phase=phase)
         crew.expect()
         crew.step_back(worker)
@@ -214,7 +215,7 @@ class TestCrew:
         """
         Otherwise somebody else has its place, and it has to go.
         """
-        crew = Crew(1)
+        crew = Crew(1, Gate(9))
         worker = busy(phase=COMPLETE)
         crew.expect()
         crew.step_back(worker)
@@ -229,7 +230,7 @@ class TestCrew:
         """
         A place alone makes no worker fit again.
         """
-        crew = Crew(1)
+        crew = Crew(1, Gate(9))
         worker = Worker()
         worker.is_spent = True
         crew.step_forward(worker)
@@ -240,7 +241,7 @@ class TestCrew:
         """
         It has given it back before.
         """
-        crew = Crew(1)
+        crew = Crew(1, Gate(9))
         tail, front = busy(phase=COMPLETE), Worker()
         crew.workers |= {tail, front}
         crew.expect()
@@ -256,7 +257,7 @@ class TestCrew:
         """
         Not before it is known that no other comes.
         """
-        crew = Crew(2)
+        crew = Crew(2, Gate(9))
         first, second = Worker(), Worker()
         crew.workers |= {first, second}
         crew.dismiss(first)
@@ -270,7 +271,7 @@ class TestCrew:
         """
         There is nobody to wait for.
         """
-        crew = Crew(2)
+        crew = Crew(2, Gate(9))
         worker = Worker()
         crew.workers.add(worker)
         crew.dismiss(worker)
@@ -283,7 +284,7 @@ class TestCrew:
         """
         Only who is at an operation that nobody has given up yet.
         """
-        crew = Crew(5)
+        crew = Crew(5, Gate(9))
         given_up = busy(1.0)
         given_up.is_abandoned = True
         crew.workers |= {busy(5.0), busy(4.0), given_up, busy(2.0, COMPLETE), Worker()}

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from asgi_batch import BatchMiddleware, Limits
-from asgi_batch._gate import Gate
+from asgi_batch._gate import Door
 from support import Meter, respond, settled, submit, submitted
 
 
@@ -329,7 +329,7 @@ async def test_an_error_of_our_own_is_not_taken_for_an_app_s(monkeypatch, caplog
     async def broken(self, borrower):
         raise RuntimeError("the gate is broken")
 
-    monkeypatch.setattr(Gate, "acquire", broken)
+    monkeypatch.setattr(Door, "acquire", broken)
     with pytest.raises(ExceptionGroup) as caught:
         await submit(BatchMiddleware(app), "GET /")
 

@@ -16,7 +16,7 @@ import pytest
 import sniffio
 
 from asgi_batch import BatchMiddleware, Limits, _task_guard
-from asgi_batch._gate import Gate
+from asgi_batch._gate import Door
 from support import batch_scope, respond, settled, submit, submitted
 
 # The operations of a batch run one after the other in the same task.
@@ -736,7 +736,7 @@ async def test_an_error_of_the_library_is_not_taken_for_a_leak(monkeypatch, capl
     async def acquire(gate, borrower):
         raise RuntimeError("of the gate")
 
-    monkeypatch.setattr(Gate, "acquire", acquire)
+    monkeypatch.setattr(Door, "acquire", acquire)
     with pytest.raises(ExceptionGroup) as raised:
         await submit(BatchMiddleware(with_neighbours(None)), "GET /a", "GET /b")
 

@@ -223,7 +223,7 @@ class Line:
         self.order = []
 
     async def enter(self, name):
-        await self.gate.acquire(name)
+        await self.gate.door().acquire(name)
         self.order.append(name)
 
 
@@ -238,12 +238,12 @@ async def test_t33_the_gate_is_first_come_first_served():
             tasks.start_soon(line.enter, name)
             await wait_all_tasks_blocked()
         waiting = line.gate.statistics()
-        line.gate.release("a")
+        line.gate.door().release("a")
         tasks.start_soon(line.enter, "d")
         for name in "bc":
             await wait_all_tasks_blocked()
-            line.gate.release(name)
-    line.gate.release("d")
+            line.gate.door().release(name)
+    line.gate.door().release("d")
 
     assert waiting == GateStatistics(running=1, waiting=2, abandoned=0, held_bytes=0)
     assert line.order == ["a", "b", "c", "d"]
@@ -281,7 +281,7 @@ async def test_f19_a_borrower_that_gives_up_leaves_the_line():
         tasks.start_soon(line.enter, "b")
         await wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
-    line.gate.release("a")
+    line.gate.door().release("a")
     await line.enter("c")
 
     assert line.order == ["a", "c"]

@@ -5,9 +5,11 @@ from asgi_batch._core.models import CurrentOperation
 from asgi_batch._core.records import Snapshot
 from asgi_batch._core.reports import BatchReport
 from asgi_batch._gate import GateStatistics
+from asgi_batch.bulk import Bulk, bulk
 from asgi_batch.errors import (
     AsgiBatchError,
     BatchNotFound,
+    BulkError,
     ConfigurationError,
     OperationAborted,
     StoreUnavailable,
@@ -21,6 +23,8 @@ __all__ = [
     "BatchMiddleware",
     "BatchNotFound",
     "BatchReport",
+    "Bulk",
+    "BulkError",
     "ConfigurationError",
     "CurrentOperation",
     "GateStatistics",
@@ -30,5 +34,6 @@ __all__ = [
     "RateLimit",
     "Snapshot",
     "StoreUnavailable",
+    "bulk",
     "current_operation",
 ]

@@ -203,6 +203,7 @@ class Carrier:
             pending=pending,
             ledger=self._ledger,
             turns=self._terms.turns,
+            on_idle=self._news.wake,
         )
 
     def _attempts(self, operation: Operation) -> int:
@@ -243,8 +244,7 @@ class Carrier:
                     await self._news.gather(_SHORTLY, self._is_more_to_come)
 
     def _is_more_to_come(self) -> bool:
-        is_running = self._ledger.open + self._pending.started > len(self._others)
-        return is_running or bool(self._pending)
+        return self._ledger.open + self._pending.started > len(self._others) or bool(self._pending)
 
     async def _tell(self, trial: int | None = None) -> bool:
         """

@@ -1,13 +1,16 @@
 """
 The workers of one batch: who there is, and how many of them count against its concurrency.
 
-It starts and stops none of them.
+It starts none of them, and stops those that are late.
 """
 
 from __future__ import annotations
 
 import anyio
 
+from asgi_batch._core.models import Operation
+from asgi_batch._gate import Gate
+from asgi_batch._subrequest import Subrequest
 from asgi_batch._worker import Worker
 
 
@@ -17,18 +20,24 @@ class Crew:
 
     Args:
         most: Workers that may count at a time.
+        gate: Where it is counted who has been given up.
+        is_strict: Whether a worker counts until its operation has come to its very end.
 
     Attributes:
         workers: Those there are.
+        blocked: How many count although they wait for a call, as they wait in threads.
         left: Set once the last one has gone and no other will come.
         is_over: No other will come.
     """
 
-    __slots__ = ("_fronts", "_most", "is_over", "left", "workers")
+    __slots__ = ("_fronts", "_gate", "_most", "blocked", "is_over", "is_strict", "left", "workers")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, gate: Gate, *, is_strict: bool = False) -> None:
         self._most = most
+        self._gate = gate
+        self.is_strict = is_strict
         self._fronts = 0
+        self.blocked = 0
         self.workers: set[Worker] = set()
         self.left = anyio.Event()
         self.is_over = False
@@ -40,18 +49,48 @@ class Crew:
         """
         return self._fronts < self._most
 
+    @property
+    def is_idle(self) -> bool:
+        """
+        Whether nothing goes on.
+        """
+        return self._fronts <= self.blocked
+
     def expect(self) -> None:
         """
-        Count a worker that is about to start.
+        Count a worker that is about to start, or a call for several.
         """
+        self._fronts += 1
+
+    def release(self) -> None:
+        """
+        Count a call no longer.
+        """
+        self._fronts -= 1
+
+    def set_aside(self, worker: Worker) -> None:
+        """
+        Count a worker no longer whose operation waits for others.
+        """
+        worker.is_aside = worker.was_aside = True
+        self._fronts -= 1
+
+    def take_back(self, worker: Worker) -> None:
+        """
+        Count a worker again that has been set aside.
+        """
+        worker.is_aside = False
         self._fronts += 1
 
     def dismiss(self, worker: Worker) -> None:
         """
-        Forget a worker that runs nothing more.
+        Forget a worker that runs nothing more, once.
         """
+        if worker not in self.workers:
+            return
         self.workers.remove(worker)
-        self._fronts -= not worker.is_tail
+        self._gate.abandoned -= worker.is_abandoned
+        self._fronts -= not (worker.is_tail or worker.is_aside)
         if self.is_over and not self.workers:
             self.left.set()
 
@@ -59,7 +98,7 @@ class Crew:
         """
         Count a worker no longer whose operation has answered and goes on.
         """
-        if not worker.is_tail and not worker.is_busy:
+        if not (worker.is_tail or worker.is_aside or worker.is_busy or self.is_strict):
             worker.is_tail = True
             self._fronts -= 1
 
@@ -79,6 +118,50 @@ class Crew:
             if worker.is_busy and not worker.is_abandoned:
                 latest = min(latest, worker.deadline)
         return latest
+
+    def give_up_late(self, now: float) -> list[Operation]:
+        """
+        Give up what should have been through before *now*.
+
+        Returns:
+            The operations.
+        """
+        late = []
+        for worker in self.workers:
+            subrequest = worker.subrequest
+            if subrequest is None or not worker.is_busy or worker.is_abandoned:
+                continue
+            if worker.deadline <= now:
+                self._abandon(worker, subrequest)
+                late.append(subrequest.operation)
+        return late
+
+    def give_up(self) -> None:
+        """
+        Give up whatever has not answered, and let workers go that stand in line.
+        """
+        for worker in self.workers:
+            if worker.subrequest is None:
+                worker.scope.cancel()
+            elif worker.is_busy:
+                self._abandon(worker, worker.subrequest)
+
+    def abort(self) -> None:
+        """
+        Listen to no answer any more, and let workers go that stand in line.
+        """
+        for worker in self.workers:
+            if worker.subrequest is None:
+                worker.scope.cancel()
+            else:
+                worker.subrequest.abort()
+
+    def _abandon(self, worker: Worker, subrequest: Subrequest) -> None:
+        subrequest.abort()
+        worker.scope.cancel()
+        if not worker.is_abandoned:
+            worker.is_abandoned = worker.is_spent = True
+            self._gate.abandoned += 1
 
     def end(self) -> None:
         """

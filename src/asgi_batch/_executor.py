@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from time import monotonic
@@ -23,16 +24,15 @@ from asgi_batch._call import Call, as_coroutine, contain, go_on
 from asgi_batch._core.failures import Failure
 from asgi_batch._core.models import Batch, Result
 from asgi_batch._crew import Crew
+from asgi_batch._deadlines import Deadlines
 from asgi_batch._engine import Engine
-from asgi_batch._ledger import Ledger
+from asgi_batch._gathering import Gathering
+from asgi_batch._ledger import Ledger, nothing
 from asgi_batch._pending import Pending
 from asgi_batch._subrequest import COMPLETE, Subrequest
 from asgi_batch._worker import Pace, Turns, Worker
 
 logger = logging.getLogger("asgi_batch")
-
-# Seconds between two looks at the deadlines, at least.
-_TICK: Final = 0.01
 
 # Seconds that operations of a client that has gone get to end by themselves.
 _ABORT_GRACE: Final = 0.5
@@ -49,6 +49,7 @@ class Execution:
         pending: Its calls.
         ledger: Where results go.
         turns: Of the batches of the background, if this is one of them.
+        on_idle: Called when nothing goes on until more operations may start.
     """
 
     def __init__(
@@ -60,19 +61,21 @@ class Execution:
         pending: Pending,
         ledger: Ledger,
         turns: Turns | None = None,
+        on_idle: Callable[[], None] = nothing,
     ) -> None:
         self._engine = engine
+        self._on_idle = on_idle
         self._limits = engine.limits
         self._gate = engine.gate
+        self._door = engine.gate.door()
         self._batch_id = batch_id
         self._pending = pending
         self._ledger = ledger
         self._fresh: list[Result] = []
-        self._usual_timeout = usual = engine.limits.operation_timeout
-        self._shortest = min((each.timeout or usual for each in batch.operations), default=usual)
-        self._batch_deadline = math.inf
         self.pace = Pace(turns)
-        self._crew = Crew(engine.limits.concurrency)
+        self._crew = Crew(engine.limits.concurrency, engine.gate)
+        self._deadlines = Deadlines(self._crew, self._limits.operation_timeout, batch.operations)
+        self._gathering = Gathering(self._crew, self._gate, self.grow)
         self._tasks: TaskGroup | None = None
         self._count = len(batch.operations)
         self._floor = 0
@@ -89,7 +92,8 @@ class Execution:
         self._floor = max(self._ledger.open - self._count, 0)
         if self._ledger.open <= self._floor:
             self._finished.set()
-        self._batch_deadline = monotonic() + timeout
+        self._deadlines.start(timeout)
+        self._gathering.open(tasks, self._pending.context)
         self.pace.start()
         self.grow()
 
@@ -100,9 +104,8 @@ class Execution:
         An operation that does not stop when told to is waited for by the task group, not here.
         """
         while not self._finished.is_set():
-            now = monotonic()
-            self._expire(now)
-            with anyio.move_on_after(self._time_to_look(now)):
+            self._expire()
+            with anyio.move_on_after(self._deadlines.seconds_to_next()):
                 await self._finished.wait()
 
     async def abort(self) -> None:
@@ -112,11 +115,8 @@ class Execution:
         self.is_aborted = True
         self._finished.set()
         self._pending.drop()
-        for worker in self._crew.workers:
-            if worker.subrequest is None:
-                worker.scope.cancel()
-            else:
-                worker.subrequest.abort()
+        self._gathering.call_no_more()
+        self._crew.abort()
         self._crew.end()
         with anyio.move_on_after(_ABORT_GRACE):
             await self._crew.left.wait()
@@ -128,6 +128,7 @@ class Execution:
         """
         self._pending.hold_back()
         self._crew.end()
+        self.grow()
         await self._crew.left.wait()
 
     def close(self) -> None:
@@ -138,20 +139,33 @@ class Execution:
         one. Operations that have answered are left alone: what they still do is background tasks.
         """
         self._pending.drop()
-        for worker in self._crew.workers:
-            if worker.subrequest is None:
-                worker.scope.cancel()
-            elif worker.is_busy:
-                self._abandon(worker, worker.subrequest)
+        self._gathering.close()
+        self._crew.give_up()
         self._crew.end()
 
-    def grow(self) -> None:
+    def grow(self) -> bool:
         """
-        Start another worker, if there is something to do for it.
+        Give a free place to whoever is next: a call, an operation that has waited, or a new one.
+
+        Returns:
+            Whether there was a place, and anybody for it.
         """
-        if self._tasks and self._pending and self._crew.has_room:
-            self._crew.expect()
-            self._tasks.start_soon(self._work)
+        if self._tasks is None:
+            return False
+        if self._crew.has_room:
+            if self._gathering.advance():
+                return True
+            if self._pending:
+                self._crew.expect()
+                self._tasks.start_soon(self._work)
+                return True
+        if not (self._gathering.has_groups and self._crew.is_idle):
+            return False
+        may_more_start = not (self._pending.is_exhausted or self._crew.is_over)
+        if may_more_start and self._crew.has_room:
+            self._on_idle()
+            return False
+        return self._gathering.call_all()
 
     def _settle(self, result: Result) -> None:
         self._heed(self._ledger.record(result))
@@ -179,30 +193,13 @@ class Execution:
         for operation in self._pending.drop():
             self._settle(Result.failed(operation, reason))
 
-    def _expire(self, now: float) -> None:
-        is_over = now >= self._batch_deadline
-        if is_over:
+    def _expire(self) -> None:
+        late = self._deadlines.expire()
+        if self._deadlines.is_over:
+            self._gathering.call_no_more()
             self.skip_rest(Failure.SKIPPED_TIMEOUT)
-        failure = Failure.BATCH_TIMEOUT if is_over else Failure.OPERATION_TIMEOUT
-        for worker in self._crew.workers:
-            subrequest = worker.subrequest
-            if subrequest is None or not worker.is_busy or worker.is_abandoned:
-                continue
-            if is_over or worker.deadline <= now:
-                self._abandon(worker, subrequest)
-                self._settle(Result.failed(subrequest.operation, failure))
-
-    def _abandon(self, worker: Worker, subrequest: Subrequest) -> None:
-        subrequest.abort()
-        worker.scope.cancel()
-        if not worker.is_abandoned:
-            worker.is_abandoned = worker.is_spent = True
-            self._gate.abandoned += 1
-
-    def _time_to_look(self, now: float) -> float:
-        # An operation that starts later cannot be due before the shortest timeout has passed.
-        latest = min(self._batch_deadline, now + self._shortest)
-        return max(self._crew.due(latest) - now, _TICK)
+        for result in late:
+            self._settle(result)
 
     async def _work(self) -> None:
         worker = Worker()
@@ -211,14 +208,17 @@ class Execution:
             with worker.scope:
                 worker.enter()
                 while self._pending and not worker.is_spent:
-                    await self._gate.acquire(worker)
+                    await self._door.acquire(worker)
+                    worker.has_token = True
                     try:
                         await self._run_operations(worker)
                     finally:
-                        self._gate.release(worker)
+                        if worker.has_token:
+                            self._door.release(worker)
+                            worker.has_token = False
                 if worker.guard.has_remains():
                     self.has_remains = True
-                    self._dismiss(worker)
+                    self._crew.dismiss(worker)
                     self.grow()
                     await worker.park(self._crew.left)
         except RuntimeError:
@@ -226,13 +226,8 @@ class Execution:
                 raise
             logger.exception("An operation left a cancel scope open in the task that ran it.")
         finally:
-            self._dismiss(worker)
-        self.grow()
-
-    def _dismiss(self, worker: Worker) -> None:
-        if worker in self._crew.workers:
-            self._gate.abandoned -= worker.is_abandoned
             self._crew.dismiss(worker)
+        self.grow()
 
     async def _run_operations(self, worker: Worker) -> None:
         """
@@ -241,7 +236,8 @@ class Execution:
         app, bounds, is_clean = self._engine.app, self._engine.bounds, worker.guard.is_clean
         pending, ready, gate = self._pending, self._pending.ready, self._gate
         fresh, ledger, pace = self._fresh, self._ledger, self.pace
-        while ready or pending.refill(fresh.append, self._settle, bounds):
+        waiters = self._gathering.ready
+        while not worker.is_spent and (ready or pending.refill(fresh.append, self._settle, bounds)):
             if monotonic() > pace.due:
                 await self._breathe()
                 continue
@@ -264,7 +260,7 @@ class Execution:
                 contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
             if len(fresh) >= ledger.group:
                 self._enter_fresh()
-            if gate.waiting or worker.is_spent or not is_clean():
+            if gate.waiting or not is_clean() or (waiters and worker.gives_way()):
                 break
         worker.is_spent = worker.is_spent or not is_clean()
         self._enter_fresh()
@@ -279,13 +275,16 @@ class Execution:
     ) -> None:
         self._enter_fresh()
         worker.subrequest = subrequest
-        worker.deadline = monotonic() + (subrequest.operation.timeout or self._usual_timeout)
+        worker.deadline = self._deadlines.of(subrequest.operation)
         subrequest.settle = subrequest.settle_large = partial(self._settle_for, worker)
+        bystanders, index = self._gathering.bystanders, subrequest.operation.index
+        bystanders.register(index, worker)
         try:
             await go_on(call, paused_for, context, self._on_pause, worker)
             self._stop_if_cancelled(worker)
         finally:
             worker.subrequest = None
+            bystanders.forget(index)
             if worker.is_tail:
                 self._crew.step_forward(worker)
 
@@ -296,4 +295,6 @@ class Execution:
 
     def _on_pause(self, worker: Worker) -> None:
         self._crew.step_back(worker)
-        self.grow()
+        if self.grow() and worker.is_aside:
+            # Where one waits for a call, more will: they come sooner if it is two each time.
+            self.grow()

@@ -57,7 +57,16 @@ class Gate:
     batch waits for operations, never for batches.
     """
 
-    __slots__ = ("_holders", "_limiters", "_streams", "_total", "abandoned", "running", "waiting")
+    __slots__ = (
+        "_holders",
+        "_limiters",
+        "_streams",
+        "_total",
+        "abandoned",
+        "running",
+        "waiting",
+        "waiting_threads",
+    )
 
     def __init__(self, total: int) -> None:
         # A limiter belongs to one event loop; tests run one app on several.
@@ -103,34 +112,16 @@ class Gate:
         finally:
             self._streams -= 1
 
-    async def acquire(self, borrower: object) -> None:
+    def door(self) -> Door:
         """
-        Take a token for *borrower*, waiting in line where none is free.
+        The way through the gate in this event loop.
         """
-        limiter = self._limiter()
-        self.waiting += 1
         try:
-            limiter.acquire_on_behalf_of_nowait(borrower)
-        except anyio.WouldBlock:
-            await limiter.acquire_on_behalf_of(borrower)
-        finally:
-            self.waiting -= 1
-        self.running += 1
-
-    def release(self, borrower: object) -> None:
-        """
-        Give *borrower*'s token back.
-        """
-        self._limiter().release_on_behalf_of(borrower)
-        self.running -= 1
-
-    def _limiter(self) -> anyio.CapacityLimiter:
-        try:
-            return self._limiters.get()
+            limiter = self._limiters.get()
         except LookupError:
             limiter = anyio.CapacityLimiter(self._total)
             self._limiters.set(limiter)
-            return limiter
+        return Door(self, limiter)
 
     def statistics(self) -> GateStatistics:
         """
@@ -142,3 +133,40 @@ class Gate:
             abandoned=self.abandoned,
             held_bytes=self.held_bytes,
         )
+
+
+class Door:
+    """
+    The way through a gate for whatever runs in one event loop.
+
+    Args:
+        gate: Which gate.
+        limiter: Its tokens.
+    """
+
+    __slots__ = ("_gate", "_limiter")
+
+    def __init__(self, gate: Gate, limiter: anyio.CapacityLimiter) -> None:
+        self._gate = gate
+        self._limiter = limiter
+
+    async def acquire(self, borrower: object) -> None:
+        """
+        Take a token for *borrower*, waiting in line where none is free.
+        """
+        gate = self._gate
+        gate.waiting += 1
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(borrower)
+        except anyio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(borrower)
+        finally:
+            gate.waiting -= 1
+        gate.running += 1
+
+    def release(self, borrower: object) -> None:
+        """
+        Give *borrower*'s token back.
+        """
+        self._limiter.release_on_behalf_of(borrower)
+        self._gate.running -= 1

@@ -26,8 +26,10 @@ _TAKEN: Final = b"-"
 Encode: TypeAlias = Callable[[Result], bytes]
 
 
-def _nothing() -> None:
-    return
+def nothing() -> None:
+    """
+    What is done where nobody has to be told.
+    """
 
 
 class Ledger:
@@ -72,7 +74,7 @@ class Ledger:
         max_bytes: int,
         *,
         total: int | None = None,
-        on_arrival: Callable[[], None] = _nothing,
+        on_arrival: Callable[[], None] = nothing,
     ) -> None:
         self._encode = encode
         self._on_arrival = on_arrival

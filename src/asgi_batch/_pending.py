@@ -39,13 +39,13 @@ class Pending:
         group: How many are made ready at a time.
 
     Attributes:
+        context: The context variables that operations start from.
         ready: The next calls, the first of them last; whoever takes one pops it.
     """
 
     __slots__ = (
         "_attempt",
         "_batch_id",
-        "_context",
         "_group",
         "_held_back",
         "_may_start",
@@ -53,6 +53,7 @@ class Pending:
         "_operations",
         "_template",
         "_total",
+        "context",
         "ready",
     )
 
@@ -72,7 +73,7 @@ class Pending:
         self._batch_id = batch_id
         self._total = total
         self._template = template
-        self._context = context
+        self.context = context
         self._attempt = attempt
         self._group = group
         self._may_start = len(operations) if may_start is None else may_start
@@ -82,6 +83,13 @@ class Pending:
 
     def __bool__(self) -> bool:
         return bool(self.ready) or (self._next < self._may_start and self._held_back is None)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """
+        Whether all operations have been taken.
+        """
+        return self.started == len(self._operations)
 
     @property
     def started(self) -> int:
@@ -141,7 +149,7 @@ class Pending:
             call = (
                 Subrequest(operation, settle, settle_large, bounds),
                 self._template.scope_for(operation, current),
-                mark_context(self._context, current),
+                mark_context(self.context, current),
             )
             self.ready.append(call)
         return True

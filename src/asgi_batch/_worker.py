@@ -109,17 +109,23 @@ class Worker:
         is_spent: An operation left more behind than a result; it must not run another.
         is_tail: Its operation has answered and goes on, as background tasks do.
         is_waiting: Its operation waits for something.
+        is_aside: Its operation waits for others, and does not count until it goes on.
+        was_aside: It has been aside since it last gave way, or could have done so.
+        has_token: It holds a token of the gate.
     """
 
     __slots__ = (
         "deadline",
         "guard",
+        "has_token",
         "is_abandoned",
+        "is_aside",
         "is_spent",
         "is_tail",
         "is_waiting",
         "scope",
         "subrequest",
+        "was_aside",
     )
 
     guard: TaskGuard
@@ -132,6 +138,9 @@ class Worker:
         self.is_spent = False
         self.is_tail = False
         self.is_waiting = False
+        self.is_aside = False
+        self.was_aside = False
+        self.has_token = False
 
     @property
     def is_busy(self) -> bool:
@@ -139,6 +148,15 @@ class Worker:
         Whether it is at an operation that has not answered in full.
         """
         return self.subrequest is not None and self.subrequest.phase != COMPLETE
+
+    def gives_way(self) -> bool:
+        """
+        Whether it leaves its place to an operation that has waited aside, as it does but for the
+        first time after it has been there itself.
+        """
+        self.is_spent = self.is_spent or not self.was_aside
+        self.was_aside = False
+        return self.is_spent
 
     def enter(self) -> None:
         """

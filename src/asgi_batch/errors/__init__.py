@@ -3,6 +3,7 @@ Every error of asgi_batch, in one tree; it raises none of them itself.
 
 AsgiBatchError
 ├── ConfigurationError            a wrong argument, raised at construction
+├── BulkError                     a bulk function that is not called, or does not answer, as it must
 ├── BatchRefused                  the whole batch; becomes a problem+json answer
 │   ├── InvalidJSON                   400 invalid_json
 │   ├── InvalidUnicode                400 invalid_unicode
@@ -43,6 +44,7 @@ that operation's result and touches nothing else.
 from asgi_batch.errors._base import (
     AsgiBatchError,
     BatchRefused,
+    BulkError,
     ConfigurationError,
     OperationAborted,
 )
@@ -87,6 +89,7 @@ __all__ = [
     "BatchNotFinished",
     "BatchNotFound",
     "BatchRefused",
+    "BulkError",
     "ConfigurationError",
     "CredentialsRefused",
     "CrossSiteRequest",

@@ -27,6 +27,12 @@ class OperationAborted(AsgiBatchError, OSError):
     """
 
 
+class BulkError(AsgiBatchError):
+    """
+    Raised where a bulk function is not called, or does not answer, as it has to be.
+    """
+
+
 class BatchRefused(AsgiBatchError):
     """
     Base of the errors that refuse a whole batch before any operation has run.

@@ -1,0 +1,109 @@
+"""
+Operations of one batch that wait for others: they stand aside, and come back when they may go on.
+"""
+
+from __future__ import annotations
+
+from asgi_batch._crew import Crew
+from asgi_batch._gate import Door
+from asgi_batch._worker import Worker
+
+
+class Bystanders:
+    """
+    Operations that give their places to others while they wait.
+
+    Args:
+        crew: The workers of the batch.
+        door: What a worker has to pass to go on.
+    """
+
+    __slots__ = ("_crew", "_door", "_waits", "_workers")
+
+    def __init__(self, crew: Crew, door: Door) -> None:
+        self._crew = crew
+        self._door = door
+        self._workers: dict[int, Worker] = {}
+        self._waits: dict[int, int] = {}
+
+    def register(self, index: int, worker: Worker) -> None:
+        """
+        Note that the operation *index* waits for something, and *worker* with it.
+        """
+        self._workers[index] = worker
+        if index in self._waits:
+            self._step_aside(worker)
+
+    def forget(self, index: int) -> None:
+        """
+        Note that the operation *index* has come to its end, whatever tasks of it still wait.
+        """
+        self._waits.pop(index, None)
+        self.come_back_at_once(index)
+        del self._workers[index]
+
+    def wait(self, index: int) -> bool:
+        """
+        Let the operation *index* stand aside until `end_wait` has been called as often.
+
+        Returns:
+            Whether it does; otherwise it will once its worker is known.
+        """
+        self._waits[index] = self._waits.get(index, 0) + 1
+        worker = self._workers.get(index)
+        if worker is not None:
+            self._step_aside(worker)
+        return worker is not None
+
+    def end_wait(self, index: int) -> bool:
+        """
+        Note that the operation *index* waits for one thing less.
+
+        Returns:
+            Whether it stands aside, and may come back.
+        """
+        waits = self._waits.pop(index, 1) - 1
+        if waits:
+            self._waits[index] = waits
+            return False
+        worker = self._workers.get(index)
+        return worker is not None and worker.is_aside
+
+    def take_back(self, index: int) -> None:
+        """
+        Give the operation *index* a place again, in which it has to `pass_door`.
+        """
+        worker = self._workers.get(index)
+        if worker is not None and worker.is_aside:
+            self._crew.take_back(worker)
+
+    def come_back_at_once(self, index: int) -> None:
+        """
+        Let the operation *index* go on without a token, and nothing after it, if it waits no more.
+
+        Nothing can make an operation wait that has been cancelled.
+        """
+        worker = self._workers.get(index)
+        if worker is not None and worker.is_aside and index not in self._waits:
+            self._crew.take_back(worker)
+            worker.is_spent = True
+
+    async def pass_door(self, index: int) -> None:
+        """
+        Let the operation *index* go on when the process has room for it.
+        """
+        worker = self._workers.get(index)
+        if worker is None or worker.is_aside or worker.has_token:
+            return
+        worker.has_token = True
+        try:
+            await self._door.acquire(worker)
+        except BaseException:
+            worker.has_token = False
+            raise
+
+    def _step_aside(self, worker: Worker) -> None:
+        if not (worker.is_tail or worker.is_aside):
+            self._crew.set_aside(worker)
+            self._door.release(worker)
+            worker.has_token = False

@@ -1,0 +1,263 @@
+"""
+Gathers what operations of one batch ask of the same bulk function, until one call answers them all.
+
+An operation that waits for such a call steps aside, so that others can come as far as it has. What
+a call does, and what becomes of its errors, is in `bulk`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from contextvars import Context, ContextVar
+from typing import Any, Final, TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asgi_batch._bystanders import Bystanders
+from asgi_batch._crew import Crew
+from asgi_batch._garbage import patience
+from asgi_batch._gate import Gate
+from asgi_batch._group import Group, Outcome, Source, Waiter
+from asgi_batch.errors import OperationAborted
+
+#: Calls that have it in common can be one.
+Name: TypeAlias = tuple[Source, Hashable]
+
+#: That of the batch whose operation is running.
+current_gathering: Final[ContextVar[Gathering]] = ContextVar("asgi_batch_gathering")
+
+
+class Gathering:
+    """
+    All calls of one batch.
+
+    Args:
+        crew: The workers of the batch.
+        gate: What calls have to pass, and operations that come back.
+        grow: Gives a place to whoever is next; tells whether there was a place, and anybody for it.
+
+    Attributes:
+        bystanders: Operations that wait for calls.
+        ready: Those whose calls have been made.
+    """
+
+    __slots__ = (
+        "_context",
+        "_crew",
+        "_door",
+        "_due",
+        "_groups",
+        "_grow",
+        "_running",
+        "_tasks",
+        "bystanders",
+        "ready",
+    )
+
+    _context: Context
+
+    def __init__(self, crew: Crew, gate: Gate, grow: Callable[[], bool]) -> None:
+        self._crew = crew
+        self._door = gate.door()
+        self._grow = grow
+        self._tasks: TaskGroup | None = None
+        self._groups: dict[Name, Group] = {}
+        self._due: deque[Group] = deque()
+        self._running: set[Group] = set()
+        self.bystanders = Bystanders(crew, self._door)
+        self.ready: deque[Waiter] = deque()
+
+    def open(self, tasks: TaskGroup, context: Context) -> None:
+        """
+        Gather from now on what is asked in copies of *context*; calls are made in *tasks*.
+        """
+        context.run(current_gathering.set, self)
+        self._context = context
+        self._tasks = tasks
+
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether calls are gathered.
+        """
+        return self._tasks is not None
+
+    @property
+    def has_groups(self) -> bool:
+        """
+        Whether there are calls to be made.
+        """
+        return bool(self._groups or self._due)
+
+    async def gather(
+        self, source: Source, key: Hashable, index: int, item: Any, *, in_thread: bool = False
+    ) -> Outcome:
+        """
+        The outcome of *item*, of a call of *source* that may be for others as well.
+
+        Args:
+            source: What is called.
+            key: Tells calls apart that must not be one.
+            index: Of the operation that asks.
+            item: Its part of the call.
+            in_thread: Whether a thread waits for it.
+
+        Raises:
+            OperationAborted: The call will never be made.
+        """
+        waiter = Waiter(index, in_thread=in_thread)
+        self._join((source, key), item, waiter)
+        with patience:
+            try:
+                await waiter.may_go_on.wait()
+            except BaseException:
+                self._leave(waiter)
+                raise
+            if not waiter.is_answered:
+                raise OperationAborted("The batch no longer waits for this operation.")
+            await self.bystanders.pass_door(index)
+        return waiter.outcome
+
+    def advance(self) -> bool:
+        """
+        Give a free place to a call that is due, or to an operation that has been answered.
+
+        Returns:
+            Whether there was one.
+        """
+        while self._due:
+            group = self._due.popleft()
+            if not (group.may_start.is_set() or group.is_over):
+                self._start(group)
+                return True
+        while self.ready:
+            waiter = self.ready.popleft()
+            if not waiter.has_left:
+                self.bystanders.take_back(waiter.index)
+                waiter.may_go_on.set()
+                return True
+        return False
+
+    def call_all(self) -> bool:
+        """
+        Wait for no further items.
+
+        Returns:
+            Whether there is a call to be made.
+        """
+        self._due.extend(self._groups.values())
+        self._groups.clear()
+        return self.advance()
+
+    def call_no_more(self) -> None:
+        """
+        Make no further call, but let those come to their end that are being made.
+        """
+        self._tasks = None
+        for group in self._running:
+            if not group.may_start.is_set():
+                group.scope.cancel()
+
+    def close(self) -> None:
+        """
+        Gather nothing more, and make the calls now that are still waited for.
+        """
+        self._tasks = None
+        self._groups.clear()
+        for group in self._running:
+            if not group.may_start.is_set():
+                self._start(group)
+
+    def _join(self, name: Name, item: Any, waiter: Waiter) -> None:
+        group = self._groups.get(name)
+        if group is None:
+            assert self._tasks is not None
+            group = self._groups[name] = Group(name[0])
+            self._running.add(group)
+            self._context.copy().run(self._tasks.start_soon, self._carry_out, group, name)
+        group.add(item, waiter)
+        if group.is_full:
+            self._due.append(self._groups.pop(name))
+        if waiter.in_thread:
+            self._crew.blocked += 1
+            self._grow()
+        elif self.bystanders.wait(waiter.index):
+            self._grow()
+
+    def _leave(self, waiter: Waiter) -> None:
+        waiter.has_left = True
+        if not waiter.is_answered:
+            self._end_wait(waiter)
+        self.bystanders.come_back_at_once(waiter.index)
+        for group in self._running:
+            if group.is_forsaken:
+                group.scope.cancel()
+
+    def _start(self, group: Group) -> None:
+        self._crew.expect()
+        group.may_start.set()
+
+    async def _carry_out(self, group: Group, name: Name) -> None:
+        outcomes: Sequence[Outcome] = ()
+        try:
+            with group.scope:
+                with anyio.move_on_after(group.source.max_delay):
+                    await group.may_start.wait()
+                if not group.may_start.is_set():
+                    self._call_late(group, name)
+                    await group.may_start.wait()
+                outcomes = await self._call(group)
+        except anyio.get_cancelled_exc_class():
+            # Where nobody has cancelled the batch, the function has cancelled itself.
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+        finally:
+            self._end(group, name)
+            self._deliver(group, outcomes)
+
+    async def _call(self, group: Group) -> Sequence[Outcome]:
+        await self._door.acquire(group)
+        try:
+            return await group.source.call(group.items)
+        finally:
+            self._door.release(group)
+
+    def _call_late(self, group: Group, name: Name) -> None:
+        if self._groups.get(name) is group:
+            del self._groups[name]
+        if self._crew.is_strict:
+            self._due.append(group)
+            self._grow()
+        else:
+            # Others take their time: it is called beside them.
+            self._start(group)
+
+    def _end(self, group: Group, name: Name) -> None:
+        group.is_over = True
+        self._running.discard(group)
+        if self._groups.get(name) is group:
+            del self._groups[name]
+        if group.may_start.is_set():
+            self._crew.release()
+
+    def _deliver(self, group: Group, outcomes: Sequence[Outcome]) -> None:
+        if outcomes:
+            group.answer(outcomes)
+        for waiter in group.waiting():
+            may_come_back = self._end_wait(waiter)
+            if may_come_back and waiter.is_answered:
+                self.ready.append(waiter)
+            else:
+                self.bystanders.come_back_at_once(waiter.index)
+                waiter.may_go_on.set()
+        while self._grow():
+            pass
+
+    def _end_wait(self, waiter: Waiter) -> bool:
+        if waiter.in_thread:
+            self._crew.blocked -= 1
+            return False
+        return self.bystanders.end_wait(waiter.index)

@@ -1,0 +1,193 @@
+"""
+Bulk functions: called for one item each, and run once for all that operations of a batch ask them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial, update_wrapper
+from types import TracebackType
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+from anyio import NoEventLoopError, from_thread
+
+from asgi_batch._call import current_operation
+from asgi_batch._core.gathering import calls_at_once
+from asgi_batch._gathering import current_gathering
+from asgi_batch._group import Outcome
+from asgi_batch.errors import BulkError, ConfigurationError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Takes many items, and returns an answer for each, or an exception in the place of one.
+Function: TypeAlias = Callable[[list[T]], Awaitable[Sequence[R | Exception]]]
+
+
+class _Failed(NamedTuple):
+    """
+    An error in the place of an answer; several operations may get the same.
+    """
+
+    error: Exception
+    traceback: TracebackType | None
+
+
+class Bulk(Generic[T, R]):
+    """
+    A bulk function, as `bulk` makes it; call it with one item.
+    """
+
+    def __init__(
+        self,
+        function: Function[T, R],
+        *,
+        max_size: int,
+        max_delay: float,
+        key: Callable[[T], Hashable] | None,
+        is_unique: bool,
+        max_calls: int,
+    ) -> None:
+        if not inspect.iscoroutinefunction(function):
+            raise ConfigurationError(f"bulk() of {function!r:.100}: write it as async def.")
+        update_wrapper(self, function)
+        self._function = function
+        self._name = function.__qualname__
+        self._key = key
+        self._max_calls = max_calls
+        self.max_size = max_size
+        self.max_delay = max_delay
+        self.is_unique = is_unique
+
+    async def __call__(self, item: T) -> R:
+        """
+        The answer to *item*: in a batch, of a call for others as well; elsewhere, for it alone.
+
+        Raises:
+            Exception: What the function raised for this item, or returned in its place.
+            BulkError: The function did not return one answer for each item.
+        """
+        return await self._ask(item)
+
+    async def at_once(self, item: T) -> R:
+        """
+        The answer to *item*, of a call for it alone; for code that holds what others wait for.
+        """
+        (outcome,) = await self.call([item])
+        return self._answer(outcome)
+
+    def sync(self, item: T) -> R:
+        """
+        The same as a call, for sync endpoints that Starlette, FastAPI or Litestar runs in threads.
+
+        Raises:
+            BulkError: The thread does not belong to an event loop.
+        """
+        try:
+            return from_thread.run(partial(self._ask, in_thread=True), item)
+        except NoEventLoopError:
+            raise BulkError(
+                f"{self._name}.sync() was called in a thread that anyio has not made. Make"
+                " the endpoint async, or write async_to_sync() of asgiref around the function."
+            ) from None
+
+    async def call(self, items: Sequence[T]) -> Sequence[Outcome]:
+        """
+        One outcome for each of *items*, which are halved where the function fails.
+        """
+        outcomes: list[Outcome] = [None] * len(items)
+        calls, parts = 0, [(0, len(items))]
+        while parts:
+            start, end = parts.pop()
+            calls += 1
+            try:
+                outcomes[start:end] = await self._call_part(items[start:end])
+            except Exception as error:  # noqa: BLE001
+                may_halve = calls + len(parts) + 2 <= self._max_calls
+                if end - start > 1 and may_halve and not isinstance(error, BulkError):
+                    middle = (start + end) // 2
+                    parts += [(middle, end), (start, middle)]
+                else:
+                    outcomes[start:end] = [_Failed(error, error.__traceback__)] * (end - start)
+        return outcomes
+
+    async def _ask(self, item: T, *, in_thread: bool = False) -> R:
+        gathering, operation = current_gathering.get(None), current_operation()
+        if gathering is None or operation is None or not gathering.is_open or calls_at_once.get():
+            return await self.at_once(item)
+        if self.is_unique:
+            hash(item)
+        key = None if self._key is None else self._key(item)
+        outcome = await gathering.gather(self, key, operation.index, item, in_thread=in_thread)
+        return self._answer(outcome)
+
+    def _answer(self, outcome: Outcome) -> R:
+        if isinstance(outcome, _Failed):
+            raise outcome.error.with_traceback(outcome.traceback)
+        answer: R = outcome
+        return answer
+
+    async def _call_part(self, items: Sequence[T]) -> list[Outcome]:
+        answers = list(await self._function(list(items)))
+        if len(answers) != len(items):
+            raise BulkError(
+                f"{self._name} was called with {len(items)} items and returned"
+                f" {len(answers)} answers; it must return one for each, in the same order."
+            )
+        return [
+            _Failed(each, each.__traceback__) if isinstance(each, Exception) else each
+            for each in answers
+        ]
+
+
+def bulk(
+    *,
+    max_size: int = 100,
+    max_delay: float = 1.0,
+    key: Callable[[T], Hashable] | None = None,
+    unique: bool = False,
+    on_error: Literal["bisect", "fail"] = "bisect",
+    max_calls: int = 64,
+) -> Callable[[Function[T, R]], Bulk[T, R]]:
+    """
+    Make a function of many items one that is called with a single item.
+
+    Within a batch, what operations ask of it at the same time becomes one call: it is made once
+    *max_size* items have come together, or once every operation of the batch that has started
+    waits for a call and no further one may start. Elsewhere each call is one of a single item.
+
+    Args:
+        max_size: Items of one call at most.
+        max_delay: Seconds that an item waits for others, where slow operations hold it up.
+        key: Tells calls apart that must not be one, such as those of two tenants.
+        unique: Whether equal items are passed once, and all that asked get the same answer; items
+            must be hashable. For reads.
+        on_error: What happens when the function raises an exception for several items:
+            ``"bisect"`` calls it again for each half, until those that are to blame are alone;
+            ``"fail"`` makes it the error of all.
+        max_calls: Calls that may be made in place of one while it is halved.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+    """
+    _check(max_size=max_size, max_delay=max_delay, max_calls=max_calls, on_error=on_error)
+    return lambda function: Bulk(
+        function,
+        max_size=max_size,
+        max_delay=max_delay,
+        key=key,
+        is_unique=unique,
+        max_calls=max_calls if on_error == "bisect" else 1,
+    )
+
+
+def _check(*, max_delay: float, on_error: str, **whole: int) -> None:
+    for name, value in whole.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigurationError(f"bulk({name}={value!r:.100}): write a whole number above 0.")
+    if not isinstance(max_delay, (int, float)) or not 0 < max_delay < math.inf:
+        raise ConfigurationError(f"bulk(max_delay={max_delay!r:.100}): write seconds above 0.")
+    if on_error not in ("bisect", "fail"):
+        raise ConfigurationError(f"bulk(on_error={on_error!r:.100}): write 'bisect' or 'fail'.")
