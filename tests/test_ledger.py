@@ -14,6 +14,8 @@ SKIPS = [
     Failure.SKIPPED_TIMEOUT,
     Failure.SKIPPED_TOO_LARGE,
     Failure.CANCELLED,
+    Failure.COMMIT_FAILED,
+    Failure.ROLLED_BACK,
 ]
 
 

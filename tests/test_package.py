@@ -35,6 +35,9 @@ ALLOWED_IMPORTS = {
 
 # Clients rely on these: a change is a new major version, an addition belongs into the changelog.
 REFUSALS = {
+    "atomic_not_supported": 422,
+    "atomic_required": 422,
+    "transaction_unavailable": 503,
     "background_unavailable": 503,
     "batch_not_finished": 409,
     "batch_not_found": 404,
@@ -69,6 +72,9 @@ REFUSALS = {
 }
 FAILURES = {
     ("app_exception", 500),
+    ("commit_failed", 424),
+    ("commit_unknown", 502),
+    ("rolled_back", 424),
     ("app_incomplete_response", 502),
     ("app_no_response", 502),
     ("app_protocol_error", 502),

@@ -13,17 +13,17 @@ from typing import Final, TypeAlias
 from asgi_batch._core.headers import is_header_name, is_secret_header, why_forbidden
 from asgi_batch._core.origins import ANY, is_origin
 from asgi_batch._core.routes import Routes
-from asgi_batch._core.rules import Rules
+from asgi_batch._core.rules import Atomic, Rules
 from asgi_batch._engine import Engine
 from asgi_batch._gate import Gate
 from asgi_batch._ledger import Encode
 from asgi_batch._rate import Counter, Limiter
-from asgi_batch._reporter import OnEnd, Reporter
+from asgi_batch._reporter import Reporter
 from asgi_batch._subrequest import AnswerBounds
 from asgi_batch.dialects import native
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Limits, RateLimit
-from asgi_batch.ports import Store, Tracer
+from asgi_batch.ports import Store, TransactionFactory
 from asgi_batch.stores import open_store
 from asgi_batch.types import ASGIApp, Scope
 
@@ -43,7 +43,11 @@ _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+").fullmatch
 
 
 def engine_of(
-    app: ASGIApp, limits: Limits, gate: Gate, *, on_end: OnEnd | None, tracer: Tracer | None
+    app: ASGIApp,
+    limits: Limits,
+    gate: Gate,
+    reporter: Reporter,
+    transaction: TransactionFactory | None,
 ) -> Engine:
     """
     What all batches of one middleware run with.
@@ -53,9 +57,29 @@ def engine_of(
         max_bytes=limits.max_result_bytes,
         max_messages=limits.max_messages,
     )
-    called = app if tracer is None else tracer.wrap(app)
-    reporter = Reporter(on_end, tracer)
-    return Engine(app=called, limits=limits, gate=gate, bounds=bounds, reporter=reporter)
+    return Engine(
+        app=app,
+        limits=limits,
+        gate=gate,
+        bounds=bounds,
+        reporter=reporter,
+        transaction=transaction,
+    )
+
+
+def checked_atomic(wish: Atomic, transaction: object) -> Atomic:
+    """
+    Which batches are atomic.
+    """
+    check_choice("atomic", wish, ("optional", "always", "never"))
+    if not (transaction is None or callable(transaction)):
+        raise ConfigurationError(
+            f"transaction={transaction!r:.100}: pass a function that returns an async context"
+            " manager."
+        )
+    if transaction is None and wish == "always":
+        raise ConfigurationError("atomic='always': pass a transaction as well.")
+    return "never" if transaction is None else wish
 
 
 def check_hooks(on_end: object, tracer: object) -> None:
@@ -87,6 +111,7 @@ def rules_of(
     lenient_paths: bool,
     operation_headers: frozenset[str],
     routes: Routes | None,
+    atomic: Atomic,
     app: ASGIApp,
 ) -> Rules:
     """
@@ -97,6 +122,7 @@ def rules_of(
         lenient_paths=lenient_paths,
         operation_headers=operation_headers,
         routes=routes,
+        atomic=atomic,
         # FastAPI has one of its own, which the scope does not tell; of others it is a directory.
         root_path=getattr(app, "root_path", "") if hasattr(app, "root_path_in_servers") else "",
         max_operations=limits.max_operations,

@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TypeAlias
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
+from asgi_batch._atomic_carrier import AtomicCarrier
 from asgi_batch._carrier import Carrier
 from asgi_batch._core.idempotency import Idempotency
 from asgi_batch._core.models import Batch
@@ -32,6 +32,7 @@ from asgi_batch._core.records import Claim, NewBatch, Snapshot
 from asgi_batch._core.reports import short
 from asgi_batch._rate import Limiter
 from asgi_batch._terms import Terms
+from asgi_batch._worker import in_turns
 from asgi_batch.errors import AsgiBatchError, BackgroundUnavailable, IdempotencyKeyReused
 from asgi_batch.limits import Limits
 from asgi_batch.ports import Store
@@ -39,7 +40,7 @@ from asgi_batch.types import Scope
 
 logger = logging.getLogger("asgi_batch")
 
-T = TypeVar("T")
+Holder: TypeAlias = Carrier | AtomicCarrier
 
 _CURE = (
     "Nothing here can carry a batch out after its request: the server has not started the app's"
@@ -66,7 +67,7 @@ class Background:
         self._terms = terms
         self._limiter = limiter
         self._limits = limits
-        self._carriers: set[Carrier] = set()
+        self._carriers: set[Holder] = set()
         self._hints: deque[str] = deque(maxlen=limits.background_batches)
         self._is_scan_due = True
         self._tasks: TaskGroup
@@ -168,9 +169,10 @@ class Background:
         new = NewBatch(
             batch_id=self.store.new_id(key, owner),
             total=len(batch.operations),
-            chunks=[each async for each in _in_turns(pack_operations(batch.operations), 1)],
+            chunks=[each async for each in in_turns(pack_operations(batch.operations), 1)],
             caller=pack_caller(scope),
             stops_on_error=batch.stop_on_error,
+            atomic=batch.atomic,
             parent=parent,
             idempotency_key=key,
             fingerprint=fingerprint,
@@ -260,9 +262,9 @@ class Background:
                 return None
         return claim
 
-    async def _carrier_of(self, claim: Claim) -> Carrier | None:
+    async def _carrier_of(self, claim: Claim) -> Holder | None:
         try:
-            operations = [each async for each in _in_turns(unpack_operations(claim.chunks))]
+            operations = [each async for each in in_turns(unpack_operations(claim.chunks))]
             check_whole(operations, claim.snapshot.total)
             template = template_of(claim.caller, self._lifespan)
         except msgspec.DecodeError:
@@ -270,15 +272,16 @@ class Background:
             await self._terms.store.fail(claim.hold, "record_corrupt")
             self._terms.engine.reporter.fail(claim, "record_corrupt")
             return None
-        return Carrier(self._terms, claim, operations, template)
+        kind = AtomicCarrier if claim.atomic else Carrier
+        return kind(self._terms, claim, operations, template)
 
-    async def _give_back(self, carrier: Carrier) -> None:
+    async def _give_back(self, carrier: Holder) -> None:
         try:
             await carrier.drain()
         except Exception:
             logger.exception("Batch %s… stays held until its lease ends.", short(carrier.batch_id))
 
-    async def _carry(self, carrier: Carrier) -> None:
+    async def _carry(self, carrier: Holder) -> None:
         try:
             with self._terms.engine.gate.counting(carrier), self._terms.turns:
                 await carrier.run()
@@ -287,14 +290,3 @@ class Background:
         finally:
             self._carriers.discard(carrier)
             self._wake.set()
-
-
-async def _in_turns(parts: Iterable[T], often: int = 32) -> AsyncIterator[T]:
-    """
-    Give way to other tasks each time that so many of *parts* have been made: to make them all takes
-    longer than a request.
-    """
-    for number, part in enumerate(parts, 1):
-        yield part
-        if number % often == 0:
-            await checkpoint()

@@ -26,14 +26,11 @@ from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._news import News
 from asgi_batch._pending import SMALL_GROUP, Pending
-from asgi_batch._terms import Terms
+from asgi_batch._terms import RETRY, Terms
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.ports import Standing
 
 logger = logging.getLogger("asgi_batch")
-
-# Seconds before another try when the store does not answer.
-_RETRY: Final = 0.25
 
 # Seconds within which results follow one another where they are told together.
 _SHORTLY: Final = 0.01
@@ -173,7 +170,7 @@ class Carrier:
         while not await self._tell(trial=operation.index):
             if self._is_over:
                 return
-            await anyio.sleep(_RETRY)
+            await anyio.sleep(RETRY)
         if not self._may_start(operation):
             return
         self._calls = self._calls_of([operation], attempt=1 + self._attempts(operation))
@@ -237,7 +234,7 @@ class Carrier:
         while not self._is_over:
             await self._terms.turns.take()
             if not await self._tell():
-                await anyio.sleep(_RETRY)
+                await anyio.sleep(RETRY)
             elif not self._is_over:
                 await self._news.wait(self._terms.beat)
                 if monotonic() - self._told_at < _SHORTLY:

@@ -110,12 +110,19 @@ class Crew:
         worker.is_spent = worker.is_spent or worker.is_tail
         self._fronts += not worker.is_tail
 
+    @property
+    def is_at_work(self) -> bool:
+        """
+        Whether some operation has not come to its very end, nor been given up.
+        """
+        return any(each.subrequest is not None and not each.is_abandoned for each in self.workers)
+
     def due(self, latest: float) -> float:
         """
         When the next operation is late, but not after *latest*.
         """
         for worker in self.workers:
-            if worker.is_busy and not worker.is_abandoned:
+            if (worker.is_busy or self.is_strict) and not worker.is_abandoned:
                 latest = min(latest, worker.deadline)
         return latest
 
@@ -129,9 +136,9 @@ class Crew:
         late = []
         for worker in self.workers:
             subrequest = worker.subrequest
-            if subrequest is None or not worker.is_busy or worker.is_abandoned:
+            if subrequest is None or worker.is_abandoned or worker.deadline > now:
                 continue
-            if worker.deadline <= now:
+            if worker.is_busy or self.is_strict:
                 self._abandon(worker, subrequest)
                 late.append(subrequest.operation)
         return late

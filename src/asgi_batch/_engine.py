@@ -10,6 +10,7 @@ from asgi_batch._gate import Gate
 from asgi_batch._reporter import Reporter
 from asgi_batch._subrequest import AnswerBounds
 from asgi_batch.limits import Limits
+from asgi_batch.ports import TransactionFactory
 from asgi_batch.types import ASGIApp
 
 
@@ -24,6 +25,7 @@ class Engine:
         gate: Bounds what all batches do at a time.
         bounds: What is taken of each answer.
         reporter: Tells of batches.
+        transaction: What atomic batches are carried out in; None where there are none.
     """
 
     app: ASGIApp
@@ -31,3 +33,4 @@ class Engine:
     gate: Gate
     bounds: AnswerBounds
     reporter: Reporter
+    transaction: TransactionFactory | None = None

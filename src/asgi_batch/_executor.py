@@ -34,8 +34,8 @@ from asgi_batch._worker import Pace, Turns, Worker
 
 logger = logging.getLogger("asgi_batch")
 
-# Seconds that operations of a client that has gone get to end by themselves.
-_ABORT_GRACE: Final = 0.5
+# Seconds that operations get to end that nobody waits for.
+_GRACE: Final = 0.5
 
 
 class Execution:
@@ -64,7 +64,6 @@ class Execution:
         on_idle: Callable[[], None] = nothing,
     ) -> None:
         self._engine = engine
-        self._on_idle = on_idle
         self._limits = engine.limits
         self._gate = engine.gate
         self._door = engine.gate.door()
@@ -73,10 +72,12 @@ class Execution:
         self._ledger = ledger
         self._fresh: list[Result] = []
         self.pace = Pace(turns)
-        self._crew = Crew(engine.limits.concurrency, engine.gate)
+        most = 1 if batch.atomic else engine.limits.concurrency
+        self._crew = Crew(most, engine.gate, is_strict=batch.atomic)
         self._deadlines = Deadlines(self._crew, self._limits.operation_timeout, batch.operations)
-        self._gathering = Gathering(self._crew, self._gate, self.grow)
-        self._tasks: TaskGroup | None = None
+        self._gathering = Gathering(
+            self._crew, pending, engine.gate, work=self._work, on_idle=on_idle
+        )
         self._count = len(batch.operations)
         self._floor = 0
         self._finished = anyio.Event()
@@ -88,7 +89,6 @@ class Execution:
         Begin to run operations in *tasks*, which may have to wait for them beyond `wait`; after
         *timeout* seconds they are given up.
         """
-        self._tasks = tasks
         self._floor = max(self._ledger.open - self._count, 0)
         if self._ledger.open <= self._floor:
             self._finished.set()
@@ -118,9 +118,17 @@ class Execution:
         self._gathering.call_no_more()
         self._crew.abort()
         self._crew.end()
-        with anyio.move_on_after(_ABORT_GRACE):
+        with anyio.move_on_after(_GRACE):
             await self._crew.left.wait()
         self.close()
+
+    async def end(self) -> None:
+        """
+        `close`, and wait for a moment until nothing goes on.
+        """
+        self.close()
+        with anyio.move_on_after(_GRACE):
+            await self._crew.left.wait()
 
     async def pause(self) -> None:
         """
@@ -145,27 +153,9 @@ class Execution:
 
     def grow(self) -> bool:
         """
-        Give a free place to whoever is next: a call, an operation that has waited, or a new one.
-
-        Returns:
-            Whether there was a place, and anybody for it.
+        Give a free place to whoever is next; true where there was one, and anybody for it.
         """
-        if self._tasks is None:
-            return False
-        if self._crew.has_room:
-            if self._gathering.advance():
-                return True
-            if self._pending:
-                self._crew.expect()
-                self._tasks.start_soon(self._work)
-                return True
-        if not (self._gathering.has_groups and self._crew.is_idle):
-            return False
-        may_more_start = not (self._pending.is_exhausted or self._crew.is_over)
-        if may_more_start and self._crew.has_room:
-            self._on_idle()
-            return False
-        return self._gathering.call_all()
+        return self._gathering.grow()
 
     def _settle(self, result: Result) -> None:
         self._heed(self._ledger.record(result))
@@ -177,7 +167,8 @@ class Execution:
     def _heed(self, reason: Failure | None) -> None:
         if reason is not None:
             self.skip_rest(reason)
-        if self._ledger.open <= self._floor:
+        is_at_work = self._crew.is_strict and self._crew.is_at_work
+        if self._ledger.open <= self._floor and not is_at_work:
             self._finished.set()
 
     def _settle_for(self, worker: Worker, result: Result) -> None:
@@ -199,7 +190,7 @@ class Execution:
             self._gathering.call_no_more()
             self.skip_rest(Failure.SKIPPED_TIMEOUT)
         for result in late:
-            self._settle(result)
+            self._heed(self._ledger.overrule(result))
 
     async def _work(self) -> None:
         worker = Worker()
@@ -255,15 +246,22 @@ class Execution:
                 if subrequest.phase < COMPLETE:
                     subrequest.finish()
             except BaseException as error:
-                self._stop_if_cancelled(worker)
-                is_own = worker.guard.is_in_scope()
-                contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
+                self._contain(error, worker, subrequest)
             if len(fresh) >= ledger.group:
                 self._enter_fresh()
             if gate.waiting or not is_clean() or (waiters and worker.gives_way()):
                 break
         worker.is_spent = worker.is_spent or not is_clean()
         self._enter_fresh()
+
+    def _contain(self, error: BaseException, worker: Worker, subrequest: Subrequest) -> None:
+        self._stop_if_cancelled(worker)
+        is_own = worker.guard.is_in_scope()
+        contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
+        if self._crew.is_strict and subrequest.phase == COMPLETE:
+            self._enter_fresh()
+            failed = Result.failed(subrequest.operation, Failure.APP_EXCEPTION)
+            self._heed(self._ledger.overrule(failed))
 
     async def _breathe(self) -> None:
         self._enter_fresh()
@@ -273,8 +271,8 @@ class Execution:
     async def _go_on(
         self, worker: Worker, subrequest: Subrequest, call: Call, paused_for: Any, context: Context
     ) -> None:
-        self._enter_fresh()
         worker.subrequest = subrequest
+        self._enter_fresh()
         worker.deadline = self._deadlines.of(subrequest.operation)
         subrequest.settle = subrequest.settle_large = partial(self._settle_for, worker)
         bystanders, index = self._gathering.bystanders, subrequest.operation.index
@@ -285,6 +283,8 @@ class Execution:
         finally:
             worker.subrequest = None
             bystanders.forget(index)
+            if self._crew.is_strict:
+                self._heed(None)
             if worker.is_tail:
                 self._crew.step_forward(worker)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import Context, ContextVar
 from typing import Any, Final, TypeAlias
 
@@ -21,6 +21,7 @@ from asgi_batch._crew import Crew
 from asgi_batch._garbage import patience
 from asgi_batch._gate import Gate
 from asgi_batch._group import Group, Outcome, Source, Waiter
+from asgi_batch._pending import Pending
 from asgi_batch.errors import OperationAborted
 
 #: Calls that have it in common can be one.
@@ -36,8 +37,10 @@ class Gathering:
 
     Args:
         crew: The workers of the batch.
+        pending: The operations that have not started.
         gate: What calls have to pass, and operations that come back.
-        grow: Gives a place to whoever is next; tells whether there was a place, and anybody for it.
+        work: What a worker does.
+        on_idle: Called when nothing goes on until more operations may start.
 
     Attributes:
         bystanders: Operations that wait for calls.
@@ -50,19 +53,33 @@ class Gathering:
         "_door",
         "_due",
         "_groups",
-        "_grow",
+        "_is_open",
+        "_on_idle",
+        "_pending",
         "_running",
         "_tasks",
+        "_work",
         "bystanders",
         "ready",
     )
 
     _context: Context
 
-    def __init__(self, crew: Crew, gate: Gate, grow: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        pending: Pending,
+        gate: Gate,
+        *,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        on_idle: Callable[[], None],
+    ) -> None:
         self._crew = crew
+        self._pending = pending
         self._door = gate.door()
-        self._grow = grow
+        self._work = work
+        self._on_idle = on_idle
+        self._is_open = False
         self._tasks: TaskGroup | None = None
         self._groups: dict[Name, Group] = {}
         self._due: deque[Group] = deque()
@@ -77,20 +94,14 @@ class Gathering:
         context.run(current_gathering.set, self)
         self._context = context
         self._tasks = tasks
+        self._is_open = True
 
     @property
     def is_open(self) -> bool:
         """
         Whether calls are gathered.
         """
-        return self._tasks is not None
-
-    @property
-    def has_groups(self) -> bool:
-        """
-        Whether there are calls to be made.
-        """
-        return bool(self._groups or self._due)
+        return self._is_open
 
     async def gather(
         self, source: Source, key: Hashable, index: int, item: Any, *, in_thread: bool = False
@@ -121,13 +132,34 @@ class Gathering:
             await self.bystanders.pass_door(index)
         return waiter.outcome
 
-    def advance(self) -> bool:
+    def grow(self) -> bool:
         """
-        Give a free place to a call that is due, or to an operation that has been answered.
+        Give a free place to whoever is next: a call, an operation that has been answered, or a
+        new one. Where nobody goes on and nobody can come, no call waits for more.
 
         Returns:
-            Whether there was one.
+            Whether there was a place, and anybody for it.
         """
+        if self._tasks is None:
+            return False
+        if self._crew.has_room:
+            if self._advance():
+                return True
+            if self._pending:
+                self._crew.expect()
+                self._tasks.start_soon(self._work)
+                return True
+        if not (self._groups or self._due) or not self._crew.is_idle:
+            return False
+        may_more_start = not (self._pending.is_exhausted or self._crew.is_over)
+        if may_more_start and self._crew.has_room:
+            self._on_idle()
+            return False
+        self._due.extend(self._groups.values())
+        self._groups.clear()
+        return self._advance()
+
+    def _advance(self) -> bool:
         while self._due:
             group = self._due.popleft()
             if not (group.may_start.is_set() or group.is_over):
@@ -141,22 +173,11 @@ class Gathering:
                 return True
         return False
 
-    def call_all(self) -> bool:
-        """
-        Wait for no further items.
-
-        Returns:
-            Whether there is a call to be made.
-        """
-        self._due.extend(self._groups.values())
-        self._groups.clear()
-        return self.advance()
-
     def call_no_more(self) -> None:
         """
         Make no further call, but let those come to their end that are being made.
         """
-        self._tasks = None
+        self._is_open = False
         for group in self._running:
             if not group.may_start.is_set():
                 group.scope.cancel()
@@ -165,7 +186,7 @@ class Gathering:
         """
         Gather nothing more, and make the calls now that are still waited for.
         """
-        self._tasks = None
+        self._is_open = False
         self._groups.clear()
         for group in self._running:
             if not group.may_start.is_set():
@@ -183,9 +204,9 @@ class Gathering:
             self._due.append(self._groups.pop(name))
         if waiter.in_thread:
             self._crew.blocked += 1
-            self._grow()
+            self.grow()
         elif self.bystanders.wait(waiter.index):
-            self._grow()
+            self.grow()
 
     def _leave(self, waiter: Waiter) -> None:
         waiter.has_left = True
@@ -230,7 +251,7 @@ class Gathering:
             del self._groups[name]
         if self._crew.is_strict:
             self._due.append(group)
-            self._grow()
+            self.grow()
         else:
             # Others take their time: it is called beside them.
             self._start(group)
@@ -253,7 +274,7 @@ class Gathering:
             else:
                 self.bystanders.come_back_at_once(waiter.index)
                 waiter.may_go_on.set()
-        while self._grow():
+        while self.grow():
             pass
 
     def _end_wait(self, waiter: Waiter) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from asgi_batch._core.failures import Failure
-from asgi_batch._core.models import Batch, Result, Summary
+from asgi_batch._core.models import Batch, Operation, Result, Summary
 from asgi_batch._core.records import Entry, Outcome
 
 # Between two operations the encoder finds neither its code nor its data in the processor's caches,
@@ -122,6 +122,30 @@ class Ledger:
         if len(arrivals) > known:
             self._on_arrival()
         return reason
+
+    def overrule(self, result: Result) -> Failure | None:
+        """
+        Enter *result* in place of any that its operation has.
+
+        Returns:
+            Why no further operation may start; None where it may.
+        """
+        index = result.operation.index
+        if entered := self.results[index]:
+            self.results[index] = b""
+            self.size -= len(entered)
+            self.open += 1
+            self.arrivals.remove(index)
+            self.bad_ends.pop(index, None)
+        return self.record(result)
+
+    def undo(self, operations: Iterable[Operation], failure: Failure) -> None:
+        """
+        Enter *failure* for each of *operations*, but for those that have failed themselves.
+        """
+        for operation in operations:
+            if self.bad_ends.get(operation.index) != "failed":
+                self.overrule(Result.failed(operation, failure))
 
     def take(self) -> list[Entry]:
         """

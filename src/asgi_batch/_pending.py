@@ -35,6 +35,7 @@ class Pending:
         template: Makes the operations' scopes.
         context: The context variables that operations start from.
         attempt: Which attempt this is for each of them.
+        atomic: Whether the batch is one transaction.
         may_start: How many of them may start for now.
         group: How many are made ready at a time.
 
@@ -44,6 +45,7 @@ class Pending:
     """
 
     __slots__ = (
+        "_atomic",
         "_attempt",
         "_batch_id",
         "_group",
@@ -66,6 +68,7 @@ class Pending:
         template: ScopeTemplate,
         context: Context,
         attempt: int = 1,
+        atomic: bool = False,
         may_start: int | None = None,
         group: int = _GROUP,
     ) -> None:
@@ -75,6 +78,7 @@ class Pending:
         self._template = template
         self.context = context
         self._attempt = attempt
+        self._atomic = atomic
         self._group = group
         self._may_start = len(operations) if may_start is None else may_start
         self._next = 0
@@ -140,12 +144,15 @@ class Pending:
         """
         if not self:
             return False
-        total, batch_id, attempt = self._total, self._batch_id, self._attempt
+        total, batch_id = self._total, self._batch_id
+        attempt, atomic = self._attempt, self._atomic
         stop = min(self._next + self._group, self._may_start)
         group = self._operations[self._next : stop]
         self._next = stop
         for operation in reversed(group):
-            current = CurrentOperation(batch_id, operation.id, operation.index, total, attempt)
+            current = CurrentOperation(
+                batch_id, operation.id, operation.index, total, attempt, atomic
+            )
             call = (
                 Subrequest(operation, settle, settle_large, bounds),
                 self._template.scope_for(operation, current),

@@ -15,6 +15,8 @@ from asgi_batch.ports import Store
 # Parts of a lease: it is renewed after a third, and nothing starts after two thirds without.
 _RENEW: Final = 1 / 3
 _FENCE: Final = 2 / 3
+#: Seconds before another try when the store does not answer.
+RETRY: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,17 @@ What it runs is decided in `_executor`.
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator, Iterable
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from asgi_batch._subrequest import COMPLETE, Subrequest
 from asgi_batch._task_guard import TaskGuard, guard_task
+
+T = TypeVar("T")
 
 # Seconds that the workers of a batch run on without giving way to other tasks, when no operation
 # ever waits; then the same in the background, where nobody waits for the batch; then where it is
@@ -184,3 +187,14 @@ class Worker:
                     await end.wait()
             except anyio.get_cancelled_exc_class():
                 self.guard.absorb()
+
+
+async def in_turns(parts: Iterable[T], often: int = 32) -> AsyncIterator[T]:
+    """
+    Give way to other tasks each time that so many of *parts* have been made: to make them all takes
+    longer than a request.
+    """
+    for number, part in enumerate(parts, 1):
+        yield part
+        if number % often == 0:
+            await checkpoint()

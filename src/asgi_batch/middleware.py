@@ -12,6 +12,7 @@ from asgi_batch._arguments import (
     check_choice,
     check_hooks,
     check_limits,
+    checked_atomic,
     checked_names,
     checked_origins,
     checked_owner,
@@ -31,11 +32,12 @@ from asgi_batch._core.scope import MARKER, route_path
 from asgi_batch._endpoints import DirectRequest, Settings, endpoint_for
 from asgi_batch._gate import Gate, GateStatistics
 from asgi_batch._lifespan import Lifespan
+from asgi_batch._reporter import Reporter
 from asgi_batch._terms import Terms
 from asgi_batch._worker import Turns
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Limits, RateLimit
-from asgi_batch.ports import Store, Tracer
+from asgi_batch.ports import Store, Tracer, TransactionFactory
 from asgi_batch.progress import Progress
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
 
@@ -72,6 +74,11 @@ class BatchMiddleware:
             batches and by themselves (extra ``rate-limit``).
         allowed_origins: Origins of other sites, such as ``"https://app.example"``, whose pages may
             have browsers send batches; ``"*"`` for all. Clients that are no browsers need none.
+        transaction: Makes the transaction of an atomic batch, such as ``Database(engine)`` of
+            ``asgi_batch.contrib.sqlalchemy`` (extra ``sqlalchemy``): a function without arguments
+            that returns an async context manager.
+        atomic: ``"optional"`` makes batches atomic that ask for it, where there is a
+            *transaction*; ``"always"`` all of them; ``"never"`` none.
         credentials: ``"refuse"`` refuses batches that would be kept in the store together with
             ``Authorization``, ``Cookie`` or ``Proxy-Authorization``.
         on_end: Called with a `BatchReport` at the end of each batch, for metrics. It must be
@@ -100,6 +107,8 @@ class BatchMiddleware:
         owner: Callable[[Scope], str | None] | None = None,
         rate_limit: str | RateLimit | None = None,
         allowed_origins: Iterable[str] = (),
+        transaction: TransactionFactory | None = None,
+        atomic: Literal["optional", "always", "never"] = "optional",
         credentials: Literal["keep", "refuse"] = "keep",
         on_end: Callable[[BatchReport], None] | None = None,
         tracer: Tracer | None = None,
@@ -112,10 +121,12 @@ class BatchMiddleware:
         check_choice("on_disconnect", on_disconnect, ("abort", "finish"))
         check_choice("credentials", credentials, ("keep", "refuse"))
         check_hooks(on_end, tracer)
+        atomic = checked_atomic(atomic, transaction)
         self.app = app
         self._path = checked_path(path)
         self._gate = Gate(limits.total_concurrency)
-        engine = engine_of(app, limits, self._gate, on_end=on_end, tracer=tracer)
+        called = app if tracer is None else tracer.wrap(app)
+        engine = engine_of(called, limits, self._gate, Reporter(on_end, tracer), transaction)
         encode = encoder_of(RESULT_HEADERS | checked_names("expose_headers", expose_headers))
         terms = Terms(store=checked_store(store), engine=engine, encode=encode, turns=Turns())
         self._limiter = limiter_for(rate_limit, store)
@@ -131,6 +142,7 @@ class BatchMiddleware:
                 limits,
                 batch_path=self._path,
                 lenient_paths=path_policy == "lenient",
+                atomic=atomic,
                 routes=routes_of(allow, deny),
                 app=app,
                 operation_headers=OPERATION_HEADERS

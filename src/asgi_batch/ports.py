@@ -4,8 +4,9 @@ What the library asks of its plugs, each as a Protocol; it holds no code of its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol, TypeAlias
 
 from asgi_batch._core.models import HeaderPair
 from asgi_batch._core.records import (
@@ -21,6 +22,12 @@ from asgi_batch._core.records import (
 )
 from asgi_batch._core.reports import BatchReport, Mode
 from asgi_batch.types import ASGIApp
+
+#: Makes the transaction of one atomic batch. It is entered before the first operation, in a context
+#: that all of them start from; it is left without an exception to commit, and with one to roll
+#: back. If it raises an exception when it is left without one, it has been rolled back; it raises
+#: `OutcomeUnknown` (or an `OSError`) where it cannot tell.
+TransactionFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
 #: What a holder learns from each write: go on, stop because of a cancellation, or stop because
 #: somebody else holds the batch now or it is gone.

@@ -18,6 +18,9 @@ STATUSES = {
     Failure.BATCH_TIMEOUT: ("batch_timeout", 504),
     Failure.OUTCOME_UNKNOWN: ("outcome_unknown", 502),
     Failure.WORKER_LOST: ("worker_lost", 502),
+    Failure.COMMIT_FAILED: ("commit_failed", 424),
+    Failure.COMMIT_UNKNOWN: ("commit_unknown", 502),
+    Failure.ROLLED_BACK: ("rolled_back", 424),
     Failure.CANCELLED: ("cancelled", 424),
     Failure.SKIPPED: ("skipped", 424),
     Failure.EXPIRED: ("expired", 424),
@@ -29,7 +32,7 @@ STATUSES = {
 @pytest.mark.parametrize("failure", Failure)
 def test_codes_and_statuses_are_stable(failure):
     """
-    Clients decide by them; 424 alone says that an operation never ran.
+    Clients decide by them; 424 alone says that an operation had no effect.
     """
     assert (failure.code, failure.status) == STATUSES[failure]
     assert failure.is_skip == (failure.status == 424)

@@ -120,9 +120,9 @@ class TestDocument:
         [
             ("operation", "/operation", "Did you mean operations?"),
             ("onerror", "/onerror", "Did you mean onError?"),
-            ("x", "/x", "Known are operations, onError."),
-            ("", "/", "Known are operations, onError."),
-            ("a/b~c", "/a~1b~0c", "Known are operations, onError."),
+            ("x", "/x", "Known are operations, onError, atomic."),
+            ("", "/", "Known are operations, onError, atomic."),
+            ("a/b~c", "/a~1b~0c", "Known are operations, onError, atomic."),
         ],
     )
     def test_t27_unknown_members(self, name, pointer, hint):
@@ -203,7 +203,7 @@ class TestDocument:
         more = {
             "pointer": "",
             "code": "unknown_field",
-            "detail": f"{count - 5} more members are not known. Known are operations, onError.",
+            "detail": f"{count - 5} more members are not known. Known are operations, onError, atomic.",
         }
 
         assert [each["pointer"] for each in refused["errors"][:5]] == [f"/x{n}" for n in range(5)]

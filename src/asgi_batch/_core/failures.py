@@ -9,7 +9,8 @@ class Failure(Enum):
     """
     What can go wrong with one operation, as ``(code, status, detail)``.
 
-    Status 424 (RFC 4918 section 11.4) means, here and nowhere else: the operation never ran.
+    Status 424 (RFC 4918 section 11.4) means, here and nowhere else: the operation had no effect. It
+    never ran, or was undone with its batch.
     """
 
     APP_EXCEPTION = ("app_exception", 500, "The app raised an exception before it answered.")
@@ -62,6 +63,17 @@ class Failure(Enum):
     CANCELLED = ("cancelled", 424, "Not executed: the batch was cancelled.")
     SKIPPED = ("skipped", 424, "Not executed: an earlier operation failed and onError is stop.")
     EXPIRED = ("expired", 424, "Not executed: the batch had waited for too long.")
+    ROLLED_BACK = ("rolled_back", 424, "Undone or never done: the batch is atomic, and has failed.")
+    COMMIT_FAILED = (
+        "commit_failed",
+        424,
+        "Undone: each operation has succeeded, but the transaction could not be committed.",
+    )
+    COMMIT_UNKNOWN = (
+        "commit_unknown",
+        502,
+        "Each operation has succeeded, but nobody knows whether the transaction was committed.",
+    )
     SKIPPED_TIMEOUT = ("batch_timeout", 424, "Not executed: the time of the batch was over.")
     SKIPPED_TOO_LARGE = (
         "batch_response_too_large",
@@ -77,6 +89,6 @@ class Failure(Enum):
     @property
     def is_skip(self) -> bool:
         """
-        Whether the operation never ran.
+        Whether the operation has had no effect.
         """
         return self.status == 424

@@ -54,10 +54,16 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
 class Batch(msgspec.Struct, frozen=True):
     """
     All operations of one request, and what to do when one fails.
+
+    Args:
+        operations: In order.
+        stop_on_error: Whether nothing starts after the first failure.
+        atomic: Whether all of them happen or none; then it stops on error as well.
     """
 
     operations: list[Operation]
     stop_on_error: bool = False
+    atomic: bool = False
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +89,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_skipped(self) -> bool:
         """
-        Whether the operation never ran.
+        Whether the operation has had no effect.
         """
         return self.failure is not None and self.failure.is_skip
 

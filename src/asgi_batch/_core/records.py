@@ -106,6 +106,7 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
         chunks: The operations, in order; what is in a chunk is the caller's affair.
         caller: What is kept of the batch request, for the scopes of its operations.
         stops_on_error: Whether nothing starts after the first failure.
+        atomic: Whether all operations happen or none; then it stops on error as well.
         parent: The batch whose operations it tries again.
         idempotency_key: Names the submission, where its client has a name for it.
         fingerprint: Tells two submissions of one name apart.
@@ -117,6 +118,7 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
     chunks: Sequence[bytes]
     caller: bytes
     stops_on_error: bool = False
+    atomic: bool = False
     parent: str | None = None
     idempotency_key: str | None = None
     fingerprint: str = ""
@@ -162,6 +164,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         chunks: All its operations, those included that have their result.
         caller: What is kept of the batch request.
         stops_on_error: Whether nothing starts after the first failure.
+        atomic: Whether all operations happen or none.
         is_cancelled: Whether no operation may start any more.
         finished: Indexes of the operations that have their result.
         allowed: Operations below this index may have been started by an earlier holder.
@@ -178,6 +181,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     finished: frozenset[int]
     allowed: int
     trials: dict[int, int]
+    atomic: bool = False
     idle: float = 0.0
 
 
@@ -200,6 +204,7 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
         allowed: Operations below this index may start from now on, or have started.
         trial: An operation that is about to be started alone, and to be counted.
         ends: The batch is over with these results.
+        error: Why it has failed as a whole, where it has; a stable code.
         heard: The holder knows of the cancellation, and starts nothing more.
         lease: Seconds for which the batch is held from now on.
     """
@@ -208,6 +213,7 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
     allowed: int = 0
     trial: int | None = None
     ends: bool = False
+    error: str = ""
     heard: bool = False
     lease: float
 
@@ -219,10 +225,12 @@ class Remains(msgspec.Struct, frozen=True):
     Args:
         chunks: Its operations.
         stops_on_error: Whether nothing starts after the first failure.
+        atomic: Whether all operations happen or none.
     """
 
     chunks: Sequence[bytes]
     stops_on_error: bool
+    atomic: bool = False
 
 
 class Page(msgspec.Struct, frozen=True):

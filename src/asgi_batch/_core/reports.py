@@ -12,7 +12,9 @@ from typing import Final, Literal, TypeAlias
 #: Whether a batch was answered at once or outlived its request.
 Mode: TypeAlias = Literal["now", "later"]
 #: How a batch came to its end.
-Ending: TypeAlias = Literal["completed", "cancelled", "failed", "aborted", "refused", "released"]
+Ending: TypeAlias = Literal[
+    "completed", "rolled_back", "cancelled", "failed", "aborted", "refused", "released"
+]
 
 # So much of an id finds a batch in a log, and opens nothing (RELIABILITY T37).
 _SHOWN: Final = 8
@@ -33,7 +35,8 @@ class BatchReport:
     Attributes:
         mode: ``"now"`` for a batch that was answered at once, ``"later"`` for one in the
             background.
-        ending: ``"completed"``, however its operations ended; ``"cancelled"`` by a client;
+        ending: ``"completed"``, however its operations ended; ``"rolled_back"`` where it was atomic
+            and has failed; ``"cancelled"`` by a client;
             ``"failed"`` where it could not be carried out; ``"aborted"`` because its client went
             away; ``"refused"`` before anything ran; ``"released"`` by this process, so that
             another goes on with it.

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from asgi_batch._core.routes import Routes
+
+#: Which batches are atomic.
+Atomic: TypeAlias = Literal["optional", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +21,7 @@ class Rules:
         lenient_paths: Whether ``%2F``, ``;`` and ``//`` are let through.
         operation_headers: Lower-case names an operation may set.
         routes: What operations may reach; everything where None.
+        atomic: Whether batches are atomic: none, those that say so, or all.
         root_path: What the app takes off the beginning of an operation's path, if it is there.
     """
 
@@ -33,4 +38,5 @@ class Rules:
     max_problems: int
     operation_timeout: float
     routes: Routes | None = None
+    atomic: Atomic = "never"
     root_path: str = ""

@@ -83,4 +83,4 @@ class RetryEndpoint(BatchEndpoint, AcceptingEndpoint):
 def _batch_of(remains: Remains, indexes: set[int]) -> Batch:
     left = [each for each in unpack_operations(remains.chunks) if each.index in indexes]
     renumbered = [msgspec.structs.replace(each, index=index) for index, each in enumerate(left)]
-    return Batch(renumbered, remains.stops_on_error)
+    return Batch(renumbered, remains.stops_on_error, remains.atomic)

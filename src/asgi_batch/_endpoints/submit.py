@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import Final
 
@@ -14,13 +16,17 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from asgi_batch._core.models import Batch
 from asgi_batch._core.preferences import Preferences, preferences_of
+from asgi_batch._core.reports import Ending
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._endpoints.accepting import AcceptingEndpoint
 from asgi_batch._endpoints.endpoint import JSON, Settings
 from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._pending import Pending
+from asgi_batch._reporter import Watch
 from asgi_batch.dialects import native
+from asgi_batch.errors import TransactionUnavailable
+from asgi_batch.transactions import ENDINGS, AtomicRun
 from asgi_batch.types import Receive, Scope, Send
 
 # The limits that clients can do something about.
@@ -73,12 +79,19 @@ class SubmitEndpoint(AcceptingEndpoint):
 
     async def _run(self, batch: Batch) -> None:
         limits = self._engine.limits
-        encode = self._settings.encode
-        ledger = Ledger(batch, encode, limits.max_response_bytes)
+        ledger = Ledger(batch, self._settings.encode, limits.max_response_bytes)
         batch_id = secrets.token_urlsafe(24)
         watch = self._engine.reporter.begin(
             "now", self._scope["headers"], batch_id, since=self._started_at
         )
+        carry_out = self._run_atomically if batch.atomic else self._run_each
+        ending: Ending = "aborted"
+        try:
+            ending = await carry_out(batch, batch_id, ledger, watch)
+        finally:
+            watch.end(ending, ledger.summary())
+
+    async def _run_each(self, batch: Batch, batch_id: str, ledger: Ledger, watch: Watch) -> Ending:
         pending = Pending(
             batch.operations,
             batch_id=batch_id,
@@ -89,17 +102,50 @@ class SubmitEndpoint(AcceptingEndpoint):
         execution = Execution(
             self._engine, batch, batch_id=batch_id, pending=pending, ledger=ledger
         )
+        async with self._tasks(execution, ledger) as tasks:
+            await self._attend(execution, ledger, tasks)
+        return "aborted" if ledger.open else "completed"
+
+    async def _run_atomically(
+        self, batch: Batch, batch_id: str, ledger: Ledger, watch: Watch
+    ) -> Ending:
+        run = AtomicRun(
+            self._engine,
+            batch,
+            batch_id=batch_id,
+            template=ScopeTemplate(self._scope, self._settings.forward_scope_keys),
+            ledger=ledger,
+            prepare=watch.prepare,
+        )
+
+        async def before_commit() -> bool:
+            # From here on a client that goes finds nothing to end.
+            self._watch.cancel()
+            return not run.is_aborted
+
+        async with self._tasks(run, ledger) as tasks:
+            if self._settings.aborts_on_disconnect:
+                tasks.start_soon(self._abort_on_disconnect, run)
+            seconds = self._engine.limits.batch_timeout
+            verdict = await run.run(tasks, before_commit=before_commit, seconds=seconds)
+            self._watch.cancel()
+            if verdict in ENDINGS and not run.is_aborted:
+                await self._answer_now(ledger)
+        if verdict not in ENDINGS:
+            raise TransactionUnavailable("No transaction can be begun just now; try again.")
+        return "aborted" if run.is_aborted else ENDINGS[verdict]
+
+    @asynccontextmanager
+    async def _tasks(self, run: Execution | AtomicRun, ledger: Ledger) -> AsyncIterator[TaskGroup]:
         try:
             with self._engine.gate.counting(ledger):
                 async with anyio.create_task_group() as tasks:
-                    await self._attend(execution, ledger, tasks)
+                    yield tasks
         except* RuntimeError:
             # What apps leave behind in a task comes up when the task ends. It has been logged.
-            if not execution.has_remains:
+            if not run.has_remains:
                 raise
-        finally:
-            watch.end("aborted" if ledger.open else "completed", ledger.summary())
-        if execution.has_remains:
+        if run.has_remains:
             await self._obey_cancellation()
 
     async def _attend(self, execution: Execution, ledger: Ledger, tasks: TaskGroup) -> None:
@@ -126,7 +172,7 @@ class SubmitEndpoint(AcceptingEndpoint):
         if self._cancellation is not None:
             raise self._cancellation
 
-    async def _abort_on_disconnect(self, execution: Execution) -> None:
+    async def _abort_on_disconnect(self, execution: Execution | AtomicRun) -> None:
         with self._watch:
             while (await self._receive())["type"] != "http.disconnect":
                 await checkpoint()

@@ -30,7 +30,7 @@ from asgi_batch.errors import (
 
 Members: TypeAlias = dict[str, Raw]
 
-_ENVELOPE_MEMBERS: Final = ("operations", "onError")
+_ENVELOPE_MEMBERS: Final = ("operations", "onError", "atomic")
 _MEMBERS: Final[dict[str, tuple[msgspec.json.Decoder[Any], str]]] = {
     "method": (msgspec.json.Decoder(str), "a string"),
     "path": (msgspec.json.Decoder(str), "a string"),
@@ -108,6 +108,18 @@ def check_on_error(value: object) -> list[Problem]:
     return [_envelope_problem("/onError", 'onError must be "continue" or "stop".')]
 
 
+def check_atomic(value: object, on_error: object) -> list[Problem]:
+    """
+    The problems that *value* is for ``atomic``, beside that ``onError``.
+    """
+    if value not in (True, False):
+        return [_envelope_problem("/atomic", "atomic must be true or false.")]
+    if value and on_error == "continue":
+        detail = "An atomic batch ends with the first failure; leave onError out."
+        return [_envelope_problem("/onError", detail)]
+    return []
+
+
 def _explain_members(document: bytes, rules: Rules) -> BatchRefused:
     try:
         envelope = _members_of(document, "")
@@ -120,6 +132,9 @@ def _explain_members(document: bytes, rules: Rules) -> BatchRefused:
     ]
     if "onError" in envelope:
         problems += check_on_error(_text_or_none(envelope["onError"]))
+    if "atomic" in envelope:
+        wish = {b"true": True, b"false": False}.get(bytes(envelope["atomic"]))
+        problems += check_atomic(wish, _text_or_none(envelope.get("onError", Raw(b"null"))))
     try:
         sources = _decode_array(envelope.get("operations", b"null"))
     except msgspec.ValidationError:

@@ -35,6 +35,7 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
 
     operations: list[WireOperation]
     onError: Text = UNSET
+    atomic: bool | UnsetType = UNSET
 
 
 decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
@@ -76,6 +77,7 @@ def has_far_too_many(document: bytes, limit: int) -> bool:
 # The bytes that a member adds to its own text, comma included.
 _LIST: Final = len('{"operations":[]}')
 _ON_ERROR: Final = len('"onError":"",')
+_ATOMIC: Final = {True: len('"atomic":true,'), False: len('"atomic":false,'), UNSET: 0}
 _REQUIRED: Final = len('{"method":"","path":""},')
 _ID: Final = len('"id":"",')
 _BODY: Final = len('"body":,')
@@ -96,6 +98,7 @@ def accounted_size(envelope: Envelope) -> int:
     texts: list[str] = []
     values: list[Raw] = []
     size = _LIST + _REQUIRED * len(envelope.operations) - bool(envelope.operations)
+    size += _ATOMIC[envelope.atomic]
     if not isinstance(envelope.onError, UnsetType):
         texts.append(envelope.onError)
         size += _ON_ERROR

@@ -20,6 +20,7 @@ from asgi_batch._core.models import Batch, Operation, Result, Summary
 from asgi_batch._core.rules import Rules
 from asgi_batch.dialects._native_checks import OperationChecks, route_problems
 from asgi_batch.dialects._native_refusal import (
+    check_atomic,
     check_hidden_members,
     check_on_error,
     explain,
@@ -30,6 +31,7 @@ from asgi_batch.dialects._native_refusal import (
 )
 from asgi_batch.dialects._native_wire import accounted_size, decode_envelope, has_far_too_many
 from asgi_batch.dialects._strict_json import check_unicode, depth, is_utf8, solid_size
+from asgi_batch.errors import AtomicNotSupported, AtomicRequired
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -65,12 +67,24 @@ def decode(document: bytes, rules: Rules) -> Batch:
     checks = OperationChecks(rules)
     if envelope.onError is not msgspec.UNSET:
         checks.problems += check_on_error(envelope.onError)
+    if envelope.atomic is not msgspec.UNSET:
+        checks.problems += check_atomic(envelope.atomic, envelope.onError)
     if not total:
         checks.problems.append(no_operations())
     operations = [checks.check(index, wire) for index, wire in enumerate(envelope.operations)]
     if checks.problems:
         raise invalid(checks.problems, total, rules)
-    return Batch(cast("list[Operation]", operations), stop_on_error=envelope.onError == "stop")
+    is_atomic = _is_atomic(envelope.atomic, rules)
+    stops = is_atomic or envelope.onError == "stop"
+    return Batch(cast("list[Operation]", operations), stops, is_atomic)
+
+
+def _is_atomic(wish: bool | msgspec.UnsetType, rules: Rules) -> bool:
+    if wish is True and rules.atomic == "never":
+        raise AtomicNotSupported("Batches cannot be atomic here; nothing was executed.")
+    if wish is False and rules.atomic == "always":
+        raise AtomicRequired("All batches are atomic here; leave atomic out.")
+    return wish is True or rules.atomic == "always"
 
 
 def check_routes(operations: Sequence[Operation], rules: Rules) -> None:

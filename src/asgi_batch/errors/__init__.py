@@ -3,6 +3,7 @@ Every error of asgi_batch, in one tree; it raises none of them itself.
 
 AsgiBatchError
 ├── ConfigurationError            a wrong argument, raised at construction
+├── OutcomeUnknown                raised by a transaction that cannot tell whether it was committed
 ├── BulkError                     a bulk function that is not called, or does not answer, as it must
 ├── BatchRefused                  the whole batch; becomes a problem+json answer
 │   ├── InvalidJSON                   400 invalid_json
@@ -18,6 +19,8 @@ AsgiBatchError
 │   ├── UnsupportedMediaType          415 unsupported_media_type
 │   ├── UnsupportedContentEncoding    415 unsupported_content_encoding
 │   ├── InvalidBatch                  422 invalid_batch, with the list of problems
+│   ├── AtomicNotSupported            422 atomic_not_supported
+│   ├── AtomicRequired                422 atomic_required
 │   ├── InvalidParameter              400 invalid_parameter
 │   ├── CredentialsRefused            422 credentials_refused
 │   ├── IdempotencyKeyReused          422 idempotency_key_reused
@@ -25,6 +28,7 @@ AsgiBatchError
 │   ├── BatchNotFinished              409 batch_not_finished
 │   ├── NothingToRetry                409 nothing_to_retry
 │   ├── OperationsErased              410 operations_erased
+│   ├── TransactionUnavailable        503 transaction_unavailable
 │   ├── RateLimited                   429 rate_limited
 │   ├── RateLimitUnavailable          503 rate_limit_unavailable
 │   ├── TooManyBatches                429 too_many_batches
@@ -47,6 +51,7 @@ from asgi_batch.errors._base import (
     BulkError,
     ConfigurationError,
     OperationAborted,
+    OutcomeUnknown,
 )
 from asgi_batch.errors._later import (
     BackgroundUnavailable,
@@ -61,9 +66,12 @@ from asgi_batch.errors._later import (
     StoreFull,
     StoreUnavailable,
     TooManyBatches,
+    TransactionUnavailable,
     WrongProcess,
 )
 from asgi_batch.errors._request import (
+    AtomicNotSupported,
+    AtomicRequired,
     CrossSiteRequest,
     DuplicateKey,
     InvalidBatch,
@@ -85,6 +93,8 @@ from asgi_batch.errors._request import (
 
 __all__ = [
     "AsgiBatchError",
+    "AtomicNotSupported",
+    "AtomicRequired",
     "BackgroundUnavailable",
     "BatchNotFinished",
     "BatchNotFound",
@@ -105,6 +115,7 @@ __all__ = [
     "NothingToRetry",
     "OperationAborted",
     "OperationsErased",
+    "OutcomeUnknown",
     "Overloaded",
     "OwnerUnknown",
     "PayloadTooLarge",
@@ -116,6 +127,7 @@ __all__ = [
     "StoreUnavailable",
     "TooManyBatches",
     "TooManyOperations",
+    "TransactionUnavailable",
     "UnsupportedContentEncoding",
     "UnsupportedMediaType",
     "WrongProcess",

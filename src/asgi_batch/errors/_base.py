@@ -27,6 +27,12 @@ class OperationAborted(AsgiBatchError, OSError):
     """
 
 
+class OutcomeUnknown(AsgiBatchError):
+    """
+    Raised by a transaction that cannot tell whether it has been committed.
+    """
+
+
 class BulkError(AsgiBatchError):
     """
     Raised where a bulk function is not called, or does not answer, as it has to be.

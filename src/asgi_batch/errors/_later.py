@@ -81,6 +81,14 @@ class IdempotencyKeyReused(BatchRefused):
     code = "idempotency_key_reused"
 
 
+class TransactionUnavailable(BatchRefused):
+    """Raised when no transaction can be begun for an atomic batch."""
+
+    status = 503
+    code = "transaction_unavailable"
+    retry_after = 1
+
+
 class TooManyBatches(BatchRefused):
     """Raised when an owner has as many unfinished batches as it may."""
 

@@ -48,6 +48,20 @@ class CrossSiteRequest(BatchRefused):
     code = "cross_site_request"
 
 
+class AtomicNotSupported(BatchRefused):
+    """Raised when a batch asks to be atomic and there is no transaction for it."""
+
+    status = 422
+    code = "atomic_not_supported"
+
+
+class AtomicRequired(BatchRefused):
+    """Raised when a batch asks not to be atomic where all batches are."""
+
+    status = 422
+    code = "atomic_required"
+
+
 class MethodNotAllowed(BatchRefused):
     """Raised when the batch endpoint is called with a method other than POST."""
 

@@ -101,6 +101,7 @@ def claim_of(record: Record, now: float) -> Claim:
         chunks=batch.chunks,
         caller=batch.caller,
         stops_on_error=batch.stops_on_error,
+        atomic=batch.atomic,
         is_cancelled=record.status == "cancelled",
         finished=frozenset(record.entries),
         allowed=record.allowed,

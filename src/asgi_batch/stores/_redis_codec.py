@@ -70,7 +70,7 @@ def members_of(batch: NewBatch, name: str, seal: Seal) -> tuple[int | str | byte
         name: What stands for its idempotency key.
         seal: What its values go through.
     """
-    total, stops = batch.total, int(batch.stops_on_error)
+    total, stops = batch.total, batch.stops_on_error + batch.atomic
     return (
         total,
         seal.close(_CALLER, batch.caller),
@@ -154,7 +154,8 @@ def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
             blank,
             chunks=unpacked(seal.open(place, operations)),
             caller=seal.open(_CALLER, caller or b""),
-            stops_on_error=stops_on_error == b"1",
+            stops_on_error=stops_on_error != b"0",
+            atomic=stops_on_error == b"2",
             finished=frozenset(map(int, finished)),
             allowed=allowed,
             trials=dict(Counter(map(int, trials.split()))),
@@ -167,7 +168,8 @@ def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
 
 def place_of_operations(total: int, stops: int) -> str:
     """
-    What operations are sealed for: how many they are, and whether a failure stops them (1 or 0).
+    What operations are sealed for: how many they are, and whether a failure stops them (1), undoes
+    them as well (2), or does neither (0).
     """
     return f"operations {total} {stops}"
 

@@ -68,7 +68,7 @@ async def read_remains(link: Link, keys: Keys, batch_id: str, seal: Seal) -> Rem
         chunks = unpacked(seal.open(place_of_operations(int(total), int(stops_on_error)), kept))
     except UnknownKey:
         raise StoreUnavailable("The operations are sealed with a key that is not here.") from None
-    return Remains(chunks, stops_on_error == b"1")
+    return Remains(chunks, stops_on_error != b"0", stops_on_error == b"2")
 
 
 async def due(link: Link, keys: Keys) -> list[str]:

@@ -183,7 +183,9 @@ class MemoryStore:
             record.leased_until = -math.inf
             return "lost"
         if saving.ends:
-            self._end(record, "cancelled" if is_cancelled else "completed")
+            record.error = saving.error or None
+            usual: Status = "failed" if saving.error else "completed"
+            self._end(record, "cancelled" if is_cancelled else usual)
         return "cancelled" if is_cancelled else "held"
 
     async def release(self, hold: Hold, allowed: int) -> None:
@@ -216,7 +218,7 @@ class MemoryStore:
         if (record := self._held(hold)) is not None:
             record.error = error
             record.touch(self._clock())
-            self._end(record, "failed")
+            self._end(record, "failed", may_be_retried=False)
 
     async def remains(self, batch_id: str) -> Remains | None:
         """
@@ -226,7 +228,8 @@ class MemoryStore:
         record = self._records.get(batch_id)
         if record is None or record.finished_at is None or not record.batch.chunks:
             return None
-        return Remains(record.batch.chunks, record.batch.stops_on_error)
+        batch = record.batch
+        return Remains(batch.chunks, batch.stops_on_error, batch.atomic)
 
     async def snapshot(self, batch_id: str) -> Snapshot | None:
         """
@@ -270,12 +273,12 @@ class MemoryStore:
         record = self._unfinished.get(hold.batch_id)
         return record if record is not None and record.epoch == hold.epoch else None
 
-    def _end(self, record: Record, status: Status) -> None:
+    def _end(self, record: Record, status: Status, *, may_be_retried: bool = True) -> None:
         record.status = status
         record.finished_at = record.updated_at
         self._grow(record, -len(record.batch.caller))
         record.batch = msgspec.structs.replace(record.batch, caller=b"")
-        if status != "failed" and record.has_bad_ends and self._retry_ttl > 0:
+        if may_be_retried and record.has_bad_ends and self._retry_ttl > 0:
             self._retryable.append(record)
         else:
             self._forget_request(record)

@@ -201,6 +201,7 @@ class RedisStore:
             self._result_ttl,
             self._retry_ttl,
             int(saving.heard),
+            saving.error,
             *fields_of(saving.entries, self._seal_of(hold.batch_id)),
         )
         standing: Standing = answer.decode()

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Writes down what has come up, and renews the lease; ends the batch where it is over.
--- ARGV from the twelfth on: index, result, index, result, …
+-- ARGV from the thirteenth on: index, result, index, result, …
 local epoch, token, batch_id, lease, allowed, trial, ends = unpack(ARGV, 1, 7)
-local max_age, result_ttl, retry_ttl, heard = unpack(ARGV, 8, 11)
-local ENTRIES = 12
+local max_age, result_ttl, retry_ttl, heard, error_code = unpack(ARGV, 8, 12)
+local ENTRIES = 13
 -- Lua cannot hand over more than some thousands of arguments at once.
 local CHUNK = 1000
 local OUTCOMES = {s = 'succeeded', f = 'failed', k = 'skipped'}
@@ -67,7 +67,9 @@ if ends == '1' and not is_whole then
     redis.call('UNLINK', LEASE)
     redis.call('ZADD', QUEUE, text(now), batch_id)
 elseif ends == '1' then
-    local status = record.answer == 'held' and 'completed' or 'cancelled'
+    local usual = error_code == '' and 'completed' or 'failed'
+    local status = record.answer == 'held' and usual or 'cancelled'
+    record.error = error_code
     finish(record, status, batch_id, result_ttl, tonumber(retry_ttl))
 else
     if redis.call('PEXPIRE', LEASE, lease) == 0 then

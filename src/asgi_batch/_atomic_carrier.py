@@ -1,0 +1,220 @@
+"""
+Carries out one atomic batch that a store holds: as a whole, and told of once it has ended.
+
+Before its transaction is committed the store is told that it may be. Whoever takes the batch over
+then knows: without that, nothing has happened, and it is run again as a whole; with it, nobody can
+tell, and it is not run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+import anyio
+
+from asgi_batch._core.failures import Failure
+from asgi_batch._core.models import Batch, Operation
+from asgi_batch._core.records import Claim, Saving
+from asgi_batch._core.repeating import why_none_may_start
+from asgi_batch._core.reports import Ending
+from asgi_batch._core.scope import ScopeTemplate
+from asgi_batch._ledger import Ledger
+from asgi_batch._news import News
+from asgi_batch._terms import RETRY, Terms
+from asgi_batch.errors import StoreUnavailable
+from asgi_batch.ports import Standing
+from asgi_batch.transactions import ENDINGS, FAILURES, AtomicRun, Verdict
+
+logger = logging.getLogger("asgi_batch")
+
+
+class AtomicCarrier:
+    """
+    The holder of one atomic batch.
+
+    Args:
+        terms: On which terms it is held.
+        claim: The batch.
+        operations: All its operations.
+        template: Makes their scopes.
+
+    Attributes:
+        size: Bytes of its request.
+    """
+
+    def __init__(
+        self, terms: Terms, claim: Claim, operations: Sequence[Operation], template: ScopeTemplate
+    ) -> None:
+        self._terms = terms
+        self._claim = claim
+        self.size = sum(map(len, claim.chunks))
+        self._operations = operations
+        self._watch = terms.engine.reporter.begin("later", template.headers, self.batch_id)
+        batch = Batch(list(operations), stop_on_error=True, atomic=True)
+        limits = terms.engine.limits
+        self._ledger = Ledger(batch, terms.encode, limits.max_response_bytes)
+        self._attempts = claim.trials.get(0, 0)
+        self._run = AtomicRun(
+            terms.engine,
+            batch,
+            batch_id=self.batch_id,
+            template=template,
+            ledger=self._ledger,
+            prepare=self._watch.prepare,
+            attempt=1 + self._attempts,
+            turns=terms.turns,
+        )
+        self._news = News()
+        self._telling = anyio.Lock()
+        self._fence = -math.inf
+        self._is_cancelled = claim.is_cancelled
+        self._is_lost = self._is_interrupted = False
+        self._ending: Ending = "released"
+        self._ended = anyio.Event()
+
+    @property
+    def batch_id(self) -> str:
+        """
+        The batch that is held.
+        """
+        return self._claim.hold.batch_id
+
+    def cancel(self) -> None:
+        """
+        Roll back, because the batch has been cancelled.
+        """
+        self._is_cancelled = True
+        self._news.wake()
+
+    async def drain(self) -> None:
+        """
+        Give the batch back, unless it comes to its end in the time it has.
+        """
+        with anyio.move_on_after(self._terms.engine.limits.drain_timeout):
+            await self._ended.wait()
+        self._is_interrupted = True
+        self._news.wake()
+        await self._ended.wait()
+
+    async def run(self) -> None:
+        """
+        Carry the batch out to its end, or until it is lost or given back.
+        """
+        try:
+            failure = self._why_not()
+            if failure is not None:
+                self._ledger.undo(self._operations, failure)
+                await self._tell_end("" if self._is_cancelled else failure.code, "failed")
+            elif await self._begin():
+                await self._carry_out()
+        finally:
+            self._end()
+            self._watch.end(self._ending, self._ledger.summary())
+
+    def _why_not(self) -> Failure | None:
+        limits = self._terms.engine.limits
+        if self._claim.allowed:
+            return Failure.COMMIT_UNKNOWN
+        if (reason := why_none_may_start(self._claim, limits.max_queue_age)) is not None:
+            return reason
+        return Failure.WORKER_LOST if self._attempts >= limits.max_attempts else None
+
+    async def _begin(self) -> bool:
+        """
+        Have the attempt counted; false where it may not be made.
+        """
+        standing = await self._save(trial=0)
+        while standing is None and not self._is_interrupted:
+            await anyio.sleep(RETRY)
+            standing = await self._save(trial=0)
+        return standing in ("held", "cancelled") and not self._is_interrupted
+
+    async def _carry_out(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep_hold)
+                verdict = await self._run.run(tasks, before_commit=self._may_commit)
+                await self._finish(verdict)
+                self._end()
+        except* RuntimeError:
+            # What apps leave behind in a task comes up when the task ends. It has been logged.
+            if not self._run.has_remains:
+                raise
+
+    async def _keep_hold(self) -> None:
+        """
+        Keep the lease alive, and roll back where the batch is not wanted any more.
+        """
+        while not self._ended.is_set():
+            if self._is_cancelled or self._is_interrupted or self._is_lost:
+                await self._run.abort()
+                return
+            await self._news.wait(self._terms.beat)
+            await self._save()
+
+    async def _may_commit(self) -> bool:
+        """
+        Tell the store that the transaction may be committed from now on.
+        """
+        while (standing := await self._save(allowed=len(self._operations))) is None:
+            if monotonic() > self._fence:
+                self._is_interrupted = True
+                return False
+            await anyio.sleep(RETRY)
+        return standing == "held" and not self._run.is_aborted
+
+    async def _finish(self, verdict: Verdict) -> None:
+        if verdict is Verdict.UNAVAILABLE or self._is_lost:
+            # It is taken over when the lease has ended, and not before.
+            return
+        if verdict is not Verdict.ROLLED_BACK or self._is_cancelled:
+            await self._end_with(verdict)
+        elif self._is_interrupted:
+            self._end()
+            await self._terms.store.release(self._claim.hold, 0)
+        else:
+            await self._end_with(verdict)
+
+    async def _end_with(self, verdict: Verdict) -> None:
+        error = ""
+        if (failure := FAILURES.get(verdict)) is not None:
+            self._ledger.undo(self._operations, failure)
+            error = "" if self._is_cancelled else failure.code
+        await self._tell_end(error, ENDINGS[verdict])
+
+    async def _tell_end(self, error: str, ending: Ending) -> None:
+        entries = self._ledger.take()
+        while (standing := await self._save(entries=entries, ends=True, error=error)) is None:
+            if self._is_interrupted:
+                return
+            await anyio.sleep(RETRY)
+        if standing != "lost":
+            self._ending = ending if standing == "held" else "cancelled"
+
+    async def _save(self, **told: Any) -> Standing | None:
+        """
+        Tell the store something; None where it does not answer.
+        """
+        async with self._telling:
+            if self._ended.is_set():
+                return "lost"
+            saving = Saving(heard=self._is_cancelled, lease=self._terms.lease, **told)
+            asked_at = monotonic()
+            try:
+                standing = await self._terms.store.save(self._claim.hold, saving)
+            except StoreUnavailable as error:
+                logger.warning("An atomic batch is held without its store: %s", error)
+                return None
+        self._fence = asked_at + self._terms.grace
+        self._is_lost = self._is_lost or standing == "lost"
+        if standing == "cancelled":
+            self.cancel()
+        return standing
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._news.wake()
