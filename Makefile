@@ -23,7 +23,7 @@ demo: $(BIN)/.installed-examples ## Send batches to example apps, and kill a ser
 	@$(BIN)/python examples/demo_background.py
 
 test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
-	@scripts/need.sh redis-server faketime openssl
+	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl
 	@echo "Running the tests"
 	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal \
 		--cov=asgi_batch --cov-branch --cov-fail-under=100
@@ -44,7 +44,7 @@ docs: $(BIN)/.installed-docs ## Build the documentation into site/, strictly
 	@$(BIN)/python scripts/build_docs.py
 
 bench: $(BIN)/.installed-test ## Measure overhead, throughput and memory
-	@scripts/need.sh wrk redis-server
+	@scripts/need.sh wrk redis-server pg_ctlcluster=postgresql
 	@for name in overhead http memory background; do \
 		echo "Running benchmarks/$$name.py"; \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \

@@ -40,3 +40,14 @@ def anyio_backend(request):
     The event loops that everything in process is tested on; anyio's own plugin asks for this.
     """
     return request.param
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """
+    A PostgreSQL server that a process of the tests starts once, for those that ask for it.
+    """
+    from postgres_server import postgres_server
+
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
