@@ -12,6 +12,7 @@ from asgi_batch.errors import (
     BulkError,
     ConfigurationError,
     OperationAborted,
+    OutcomeUnknown,
     StoreUnavailable,
 )
 from asgi_batch.limits import Limits, RateLimit
@@ -30,6 +31,7 @@ __all__ = [
     "GateStatistics",
     "Limits",
     "OperationAborted",
+    "OutcomeUnknown",
     "Progress",
     "RateLimit",
     "Snapshot",
