@@ -97,19 +97,6 @@ class PostgresProc:
         finally:
             kill(server.process)
 
-    @contextmanager
-    def frozen(self, *pids: int) -> Iterator[None]:
-        """
-        Keep the backends *pids* from doing anything, though their connections stay.
-        """
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """
         The rows of *sql*, which is left out of `statements`.

@@ -46,6 +46,17 @@ class Place:
     def execute(self, sql):
         self._query(sql)
 
+    @property
+    def watchful(self):
+        """
+        Options of an engine on whose connections the server looks whether anybody is still there,
+        also while it carries out a statement.
+        """
+        name, value = "client_connection_check_interval", "100ms"
+        if "asyncpg" in self.url:
+            return {"connect_args": {"server_settings": {name: value}}}
+        return {"connect_args": {"options": f"-c {name}={value}"}}
+
     def engine(self, **options):
         """
         An engine with one connection, which is waited for in vain for two seconds.

@@ -93,7 +93,7 @@ class Database:
                 raise
             else:
                 shared.is_over = True
-                await self._commit(transaction)
+                await self._commit(transaction, connection)
             finally:
                 _open.set(before[0])
                 calls_at_once.set(before[1])
@@ -136,14 +136,16 @@ class Database:
             with anyio.move_on_after(self._timeout, shield=True):
                 await connection.close()
 
-    async def _commit(self, transaction: AsyncTransaction) -> None:
+    async def _commit(self, transaction: AsyncTransaction, connection: AsyncConnection) -> None:
         with anyio.move_on_after(self._timeout, shield=True):
             try:
                 await transaction.commit()
             except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                raise OutcomeUnknown("The connection was lost during COMMIT.") from error
+                if error.connection_invalidated:
+                    raise OutcomeUnknown("The connection was lost during COMMIT.") from error
+                # Else SQLite would keep the transaction open, and the pool would hand it out.
+                await self._roll_back(connection)
+                raise
             except OSError as error:
                 raise OutcomeUnknown("The connection was lost during COMMIT.") from error
             return
