@@ -61,7 +61,7 @@ async def outcome(database, *names, first=1, before_end=None):
             await add(database, *names, first=first)
             if before_end is not None:
                 await before_end()
-    except (SQLAlchemyError, OutcomeUnknown, ValueError) as error:
+    except (SQLAlchemyError, OutcomeUnknown, TimeoutError, ValueError) as error:
         return error
     return None
 
@@ -164,6 +164,24 @@ async def test_a_commit_that_is_not_answered_is_given_up(place):
             await session.execute(select(1))
 
     assert isinstance(error, OutcomeUnknown)
+    assert seconds < SOON
+    assert place.names == []
+
+
+async def test_a_database_that_hangs_before_the_end_has_surely_not_committed(place):
+    """
+    It is asked whether it is there before it is told to commit.
+    """
+    async with proxied(place, patience=BRIEF) as (database, proxy):
+
+        async def hang():
+            proxy.is_silent = True
+
+        start = time.monotonic()
+        error = await outcome(database, "Ada", before_end=hang)
+        seconds = time.monotonic() - start
+
+    assert isinstance(error, TimeoutError)
     assert seconds < SOON
     assert place.names == []
 
@@ -379,6 +397,8 @@ async def test_a_transaction_may_be_cancelled_at_any_moment(any_place, cancelled
         async def batch():
             async with database():
                 await add(database, "Ada", "Bob")
+                async with database.session() as session:
+                    await session.scalars(select(User.name))
 
         for steps in range(60):
             if is_fresh:

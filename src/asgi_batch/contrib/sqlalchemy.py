@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from traceback import clear_frames
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -85,9 +86,9 @@ class Database:
             calls_at_once.set(shared)
             try:
                 yield
-                # A connection that was lost before has surely not committed.
-                await connection.execute(select(1))
-            except BaseException:
+                await self._check(connection)
+            except BaseException as error:
+                _let_go(connection, error)
                 shared.is_over = True
                 await self._roll_back(connection)
                 raise
@@ -115,6 +116,9 @@ class Database:
         session = self._sessions(bind=shared.connection, join_transaction_mode="create_savepoint")
         try:
             yield session
+        except BaseException as error:
+            _let_go(shared.connection, error)
+            raise
         finally:
             # Nobody else may use the connection before the savepoint is gone.
             with anyio.move_on_after(self._timeout, shield=True):
@@ -135,6 +139,13 @@ class Database:
         finally:
             with anyio.move_on_after(self._timeout, shield=True):
                 await connection.close()
+
+    async def _check(self, connection: AsyncConnection) -> None:
+        """
+        Find out whether it is there: a connection that was lost before COMMIT has not committed.
+        """
+        with anyio.fail_after(self._timeout, shield=True):
+            await connection.execute(select(1))
 
     async def _commit(self, transaction: AsyncTransaction, connection: AsyncConnection) -> None:
         with anyio.move_on_after(self._timeout, shield=True):
@@ -215,3 +226,17 @@ def _commits_each_statement(connection: AsyncConnection, driver: Any) -> bool:
         return connection.dialect.detect_autocommit_setting(driver)
     except NotImplementedError:
         return False
+
+
+def _let_go(connection: AsyncConnection, error: BaseException) -> None:
+    """
+    Let statements end that *error* has interrupted, and that what it went through still keeps.
+
+    SQLite's transactions stay open with them, even where their connections are closed.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    each: BaseException | None = error
+    while each is not None:
+        clear_frames(each.__traceback__)
+        each = each.__context__
