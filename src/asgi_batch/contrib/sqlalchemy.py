@@ -73,7 +73,7 @@ class Database:
         It commits where it is left without an exception, and rolls back otherwise.
 
         Raises:
-            OutcomeUnknown: The connection was lost while it committed.
+            OutcomeUnknown: The connection was lost while it committed, or no answer came in time.
             ConfigurationError: Connections of the engine commit each statement, or this is not
                 asyncio.
         """
@@ -148,29 +148,30 @@ class Database:
             await connection.execute(select(1))
 
     async def _commit(self, transaction: AsyncTransaction, connection: AsyncConnection) -> None:
-        with anyio.move_on_after(self._timeout, shield=True):
-            try:
+        try:
+            with anyio.fail_after(self._timeout, shield=True):
                 await transaction.commit()
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    raise OutcomeUnknown("The connection was lost during COMMIT.") from error
-                # Else SQLite would keep the transaction open, and the pool would hand it out.
+        except (DBAPIError, OSError) as error:
+            if isinstance(error, DBAPIError) and not error.connection_invalidated:
+                # SQLite keeps the transaction open then, and the pool would hand it out.
                 await self._roll_back(connection)
                 raise
-            except OSError as error:
-                raise OutcomeUnknown("The connection was lost during COMMIT.") from error
-            return
-        raise OutcomeUnknown(f"COMMIT was not answered within {self._timeout:g} seconds.")
+            await self._abandon(connection)
+            raise OutcomeUnknown("The connection was lost during COMMIT.") from error
 
     async def _roll_back(self, connection: AsyncConnection) -> None:
         """
         Roll back, or else leave the connection, so that the server does so.
         """
-        with anyio.move_on_after(self._timeout, shield=True):
-            try:
+        try:
+            with anyio.fail_after(self._timeout, shield=True):
                 await connection.rollback()
-            except (SQLAlchemyError, OSError):
-                await connection.invalidate()
+        except (SQLAlchemyError, OSError):
+            await self._abandon(connection)
+
+    async def _abandon(self, connection: AsyncConnection) -> None:
+        with anyio.move_on_after(self._timeout, shield=True):
+            await connection.invalidate()
 
 
 class _Shared:
