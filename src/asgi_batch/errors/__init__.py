@@ -39,8 +39,7 @@ AsgiBatchError
 │   ├── StoreUnavailable              503 store_unavailable
 │   ├── StoreFull                     503 store_full
 │   └── WrongProcess                  503 wrong_process
-├── OperationAborted              raised into the wrapped app by ``send()``
-└── OutcomeUnknown                raised by a transaction that cannot tell whether it was committed
+└── OperationAborted              raised into the wrapped app by ``send()``
 
 An error of one operation is not an exception but a `Failure` (`_core/failures.py`): it becomes
 that operation's result and touches nothing else.
