@@ -203,7 +203,8 @@ class TestDocument:
         more = {
             "pointer": "",
             "code": "unknown_field",
-            "detail": f"{count - 5} more members are not known. Known are operations, onError, atomic.",
+            "detail": f"{count - 5} more members are not known."
+            " Known are operations, onError, atomic.",
         }
 
         assert [each["pointer"] for each in refused["errors"][:5]] == [f"/x{n}" for n in range(5)]
