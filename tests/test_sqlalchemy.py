@@ -225,19 +225,21 @@ async def test_two_batches_at_once_do_not_see_each_other(place):
     """
     In SQLite the second waits for the first; it has one writer at a time.
     """
-    async with place.opened(pool_size=2) as database:
-        seen = {}
+    seen, are_added = {}, anyio.Event()
 
-        async def batch(number, name):
-            async with database():
-                await add(database, name, first=number)
-                await anyio.sleep(0.05)
-                async with database.session() as session:
-                    seen[name] = (await session.scalars(select(User.name))).all()
+    async def batch(number, name):
+        async with database():
+            await add(database, name, first=number)
+            seen[name] = []
+            if place.is_sqlite or len(seen) == 2:
+                are_added.set()
+            await are_added.wait()
+            async with database.session() as session:
+                seen[name] = (await session.scalars(select(User.name))).all()
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(batch, 1, "Ada")
-            tasks.start_soon(batch, 2, "Bob")
+    async with place.opened(pool_size=2) as database, anyio.create_task_group() as tasks:
+        tasks.start_soon(batch, 1, "Ada")
+        tasks.start_soon(batch, 2, "Bob")
 
     assert sorted(place.names) == ["Ada", "Bob"]
     if place.is_sqlite:

@@ -5,7 +5,6 @@ Transactions whose database refuses them, goes away or hangs, and transactions t
 import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
-from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -15,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from asgi_batch import OutcomeUnknown
 from fault_proxy import FaultProxy
 from sqlalchemy_support import User, add, on_commit, place_for
+from support import until
 
 # Seconds that the end of a transaction may take in tests that let it hang, and those it takes then
 # on a machine that is busy, with all that drivers do to say good-bye.
@@ -227,31 +227,27 @@ async def test_a_connection_lost_during_rollback_is_no_error(place, postgres):
     assert place.names == ["Bob"]
 
 
-async def test_a_connection_that_is_in_use_is_left_rather_than_rolled_back(place):
+async def test_a_connection_that_is_in_use_is_left_rather_than_rolled_back(place, postgres):
     """
     As by a task that an operation has left behind.
     """
+    leftovers = []
+
+    async def use():
+        async with database.session() as session:
+            await session.execute(text("SELECT pg_sleep(60)"))
+
+    async def leave():
+        leftovers.append(asyncio.create_task(use()))
+        await until(lambda: postgres.clients("active"))
+        raise ValueError
+
     async with place.opened(patience=BRIEF, **place.watchful) as database:
-        leftover = SimpleNamespace()
-
-        async def use():
-            async with database.session() as session:
-                leftover.began.set()
-                await session.execute(text("SELECT pg_sleep(60)"))
-
-        async def leave():
-            leftover.began = asyncio.Event()
-            leftover.task = asyncio.create_task(use())
-            await leftover.began.wait()
-            await asyncio.sleep(0.05)
-            raise ValueError
-
         start = time.monotonic()
         error = await outcome(database, "Ada", before_end=leave)
         seconds = time.monotonic() - start
-        leftover.task.cancel()
-        await asyncio.wait([leftover.task])
-        leftover.task.cancelled() or leftover.task.exception()
+        leftovers[0].cancel()
+        await asyncio.gather(*leftovers, return_exceptions=True)
         after = await outcome(database, "Bob")
 
     assert isinstance(error, ValueError)
@@ -313,7 +309,9 @@ async def test_a_constraint_that_is_checked_at_the_end_passes_as_it_is(any_place
 
             @event.listens_for(database._engine.sync_engine, "connect")
             def connect(driver, _):
-                driver.execute("PRAGMA foreign_keys = ON").close()
+                cursor = driver.cursor()
+                cursor.execute("PRAGMA foreign_keys = ON")
+                cursor.close()
 
         async def refer():
             async with database.session() as session:
