@@ -71,11 +71,12 @@ class Bystanders:
 
     def take_back(self, index: int) -> None:
         """
-        Give the operation *index* a place again, in which it has to `pass_door`.
+        Give the operation *index* a place again, in which it may have to `pass_door`.
         """
         worker = self._workers.get(index)
         if worker is not None and worker.is_aside:
             self._crew.take_back(worker)
+            worker.has_token = self._door.try_acquire(worker)
 
     def come_back_at_once(self, index: int) -> None:
         """
@@ -88,13 +89,18 @@ class Bystanders:
             self._crew.take_back(worker)
             worker.is_spent = True
 
+    def has_passed(self, index: int) -> bool:
+        """
+        Whether the operation *index* needs no token to go on.
+        """
+        worker = self._workers.get(index)
+        return worker is None or worker.has_token or worker.is_aside
+
     async def pass_door(self, index: int) -> None:
         """
         Let the operation *index* go on when the process has room for it.
         """
-        worker = self._workers.get(index)
-        if worker is None or worker.is_aside or worker.has_token:
-            return
+        worker = self._workers[index]
         worker.has_token = True
         try:
             await self._door.acquire(worker)

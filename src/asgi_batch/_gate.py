@@ -164,6 +164,17 @@ class Door:
             gate.waiting -= 1
         gate.running += 1
 
+    def try_acquire(self, borrower: object) -> bool:
+        """
+        Take a token for *borrower*, if one is free.
+        """
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(borrower)
+        except anyio.WouldBlock:
+            return False
+        self._gate.running += 1
+        return True
+
     def release(self, borrower: object) -> None:
         """
         Give *borrower*'s token back.

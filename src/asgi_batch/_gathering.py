@@ -22,6 +22,7 @@ from asgi_batch._garbage import patience
 from asgi_batch._gate import Gate
 from asgi_batch._group import Group, Outcome, Source, Waiter
 from asgi_batch._pending import Pending
+from asgi_batch._signal import signal_factory
 from asgi_batch.errors import OperationAborted
 
 #: Calls that have it in common can be one.
@@ -57,7 +58,9 @@ class Gathering:
         "_on_idle",
         "_pending",
         "_running",
+        "_signal",
         "_tasks",
+        "_waiting",
         "_work",
         "bystanders",
         "ready",
@@ -80,6 +83,8 @@ class Gathering:
         self._work = work
         self._on_idle = on_idle
         self._is_open = False
+        self._signal = signal_factory()
+        self._waiting = 0
         self._tasks: TaskGroup | None = None
         self._groups: dict[Name, Group] = {}
         self._due: deque[Group] = deque()
@@ -119,16 +124,23 @@ class Gathering:
         Raises:
             OperationAborted: The call will never be made.
         """
-        waiter = Waiter(index, in_thread=in_thread)
+        waiter = Waiter(index, self._signal(), in_thread=in_thread)
         self._join((source, key), item, waiter)
-        with patience:
-            try:
-                await waiter.may_go_on.wait()
-            except BaseException:
-                self._leave(waiter)
-                raise
-            if not waiter.is_answered:
-                raise OperationAborted("The batch no longer waits for this operation.")
+        if not self._waiting:
+            patience.__enter__()
+        self._waiting += 1
+        try:
+            await waiter.may_go_on.wait()
+        except BaseException:
+            self._leave(waiter)
+            raise
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                patience.__exit__()
+        if not waiter.is_answered:
+            raise OperationAborted("The batch no longer waits for this operation.")
+        if not self.bystanders.has_passed(index):
             await self.bystanders.pass_door(index)
         return waiter.outcome
 

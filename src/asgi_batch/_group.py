@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeAlias
 
 import anyio
 
+from asgi_batch._signal import Signal
+
 #: What became of an item; only who has asked can tell an answer from an error.
 Outcome: TypeAlias = Any
 
@@ -40,23 +42,23 @@ class Waiter:
 
     Args:
         index: Of the operation.
+        may_go_on: Set once there is an outcome and a place to go on in.
         in_thread: Whether a thread waits for it, of which there are few: it keeps its place.
 
     Attributes:
         outcome: Of its item.
         is_answered: Whether there is one.
-        may_go_on: Set once there is an outcome and a place to go on in.
         has_left: It waits no longer.
     """
 
     __slots__ = ("has_left", "in_thread", "index", "is_answered", "may_go_on", "outcome")
 
-    def __init__(self, index: int, *, in_thread: bool) -> None:
+    def __init__(self, index: int, may_go_on: Signal, *, in_thread: bool) -> None:
         self.index = index
         self.in_thread = in_thread
         self.outcome: Outcome = None
         self.is_answered = False
-        self.may_go_on = anyio.Event()
+        self.may_go_on = may_go_on
         self.has_left = False
 
 

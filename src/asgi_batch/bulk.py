@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from anyio import NoEventLoopError, from_thread
 
@@ -61,7 +61,7 @@ class Bulk(Generic[T, R]):
         self.max_delay = max_delay
         self.is_unique = is_unique
 
-    async def __call__(self, item: T) -> R:
+    def __call__(self, item: T) -> Coroutine[Any, Any, R]:
         """
         The answer to *item*: in a batch, of a call for others as well; elsewhere, for it alone.
 
@@ -69,7 +69,17 @@ class Bulk(Generic[T, R]):
             Exception: What the function raised for this item, or returned in its place.
             BulkError: The function did not return one answer for each item.
         """
-        return await self._ask(item)
+        return self._ask(item)
+
+    async def _ask(self, item: T, *, in_thread: bool = False) -> R:
+        gathering, operation = current_gathering.get(None), current_operation()
+        if gathering is None or operation is None or not gathering.is_open or calls_at_once.get():
+            return await self.at_once(item)
+        if self.is_unique:
+            hash(item)
+        key = None if self._key is None else self._key(item)
+        outcome = await gathering.gather(self, key, operation.index, item, in_thread=in_thread)
+        return self._answer(outcome)
 
     async def at_once(self, item: T) -> R:
         """
@@ -112,16 +122,6 @@ class Bulk(Generic[T, R]):
                 else:
                     outcomes[start:end] = [_Failed(error, error.__traceback__)] * (end - start)
         return outcomes
-
-    async def _ask(self, item: T, *, in_thread: bool = False) -> R:
-        gathering, operation = current_gathering.get(None), current_operation()
-        if gathering is None or operation is None or not gathering.is_open or calls_at_once.get():
-            return await self.at_once(item)
-        if self.is_unique:
-            hash(item)
-        key = None if self._key is None else self._key(item)
-        outcome = await gathering.gather(self, key, operation.index, item, in_thread=in_thread)
-        return self._answer(outcome)
 
     def _answer(self, outcome: Outcome) -> R:
         if isinstance(outcome, _Failed):
