@@ -309,7 +309,8 @@ class TestEnd:
         """
         transactions = Transactions()
         transactions.may_commit = anyio.Event()
-        app = atomic_app(transactions)
+        reports = []
+        app = BatchMiddleware(app_of(transactions), transaction=transactions, on_end=reports.append)
         with releasing(transactions.may_commit):
             async with submitted(app, "POST /a", atomic=True) as exchange:
                 await transactions.committing.wait()
@@ -318,6 +319,7 @@ class TestEnd:
                 transactions.may_commit.set()
 
         assert transactions.log == ["begin", "a", "commit"]
+        assert [each.ending for each in reports] == ["completed"]
 
     async def test_a_server_that_stops(self):
         """

@@ -184,6 +184,23 @@ async def test_max_delay_bounds_the_wait_behind_a_slow_operation():
     assert table.calls == [["/a", "/b"]]
 
 
+async def test_the_wait_begins_anew_with_each_item():
+    """
+    A machine that is busy makes no small calls of large ones.
+    """
+    table = Table(max_delay=0.1)
+
+    async def app(scope, receive, send):
+        number = int(scope["path"][1:])
+        await anyio.sleep(0.05 * number)
+        await table(scope, receive, send)
+
+    exchange = await submit(batching(app), *paths(8))
+
+    assert exchange.statuses == [200] * 8
+    assert [len(items) for items in table.calls] == [8]
+
+
 async def test_slow_operations_that_have_all_places_do_not_hold_up_a_late_call():
     """
     When its time has come it is made beside them; only then do they end.
@@ -247,16 +264,31 @@ class TestErrors:
         assert exchange.bodies == ["bad: 3"] * 5
         assert len(table.calls) == 1
 
-    @pytest.mark.parametrize(("most", "calls"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5), (64, 15)])
-    async def test_max_calls_boundary(self, most, calls):
+    @pytest.mark.parametrize(
+        ("most", "calls", "clear"),
+        [
+            (1, 1, 0),
+            (2, 1, 0),
+            (3, 3, 0),
+            (4, 3, 0),
+            (5, 5, 0),
+            (7, 7, 2),
+            (14, 13, 6),
+            (15, 15, 8),
+        ],
+    )
+    async def test_max_calls_boundary(self, most, calls, clear):
         """
-        There are never more calls, and what has not been found out is the error of all in question.
+        There are never more calls, and nobody is blamed for what has not been found out.
         """
         table = Table(bad=map(str, range(8)), max_calls=most)
         exchange = await submit(batching(table), *paths(8))
 
         assert exchange.statuses == [400] * 8
         assert len(table.calls) == calls
+        assert sum(each.startswith("bad: ") for each in exchange.bodies) == clear
+        unclear = [each for each in exchange.bodies if not each.startswith("bad: ")]
+        assert all("it is not known which of them are to blame" in each for each in unclear)
 
     async def test_an_exception_in_the_place_of_an_answer(self):
         """

@@ -237,9 +237,7 @@ class Gathering:
         outcomes: Sequence[Outcome] = ()
         try:
             with group.scope:
-                with anyio.move_on_after(group.source.max_delay):
-                    await group.may_start.wait()
-                if not group.may_start.is_set():
+                if not await group.fills_up():
                     self._call_late(group, name)
                     await group.may_start.wait()
                 outcomes = await self._call(group)

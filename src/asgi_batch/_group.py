@@ -21,7 +21,7 @@ class Source(Protocol):
 
     Attributes:
         max_size: Items of one call.
-        max_delay: Seconds that an item waits for others.
+        max_delay: Seconds without a further item after which it is called.
         is_unique: Whether equal items are one.
     """
 
@@ -71,16 +71,27 @@ class Group:
 
     Attributes:
         items: What it is about.
+        joined: How many have asked for something.
         may_start: Set once there is a place to be called in.
         scope: Ends it.
         is_over: It has been made, or never will be.
     """
 
-    __slots__ = ("_places", "_waiters", "is_over", "items", "may_start", "scope", "source")
+    __slots__ = (
+        "_places",
+        "_waiters",
+        "is_over",
+        "items",
+        "joined",
+        "may_start",
+        "scope",
+        "source",
+    )
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.items: list[Any] = []
+        self.joined = 0
         self.may_start = anyio.Event()
         self.scope = anyio.CancelScope()
         self.is_over = False
@@ -105,6 +116,7 @@ class Group:
         """
         Let *waiter* wait for the outcome of *item*.
         """
+        self.joined += 1
         place = len(self.items)
         if self.source.is_unique:
             place = self._places.setdefault(item, place)
@@ -112,6 +124,18 @@ class Group:
             self.items.append(item)
             self._waiters.append([])
         self._waiters[place].append(waiter)
+
+    async def fills_up(self) -> bool:
+        """
+        Wait until it may start; false where it has waited long enough for a further item.
+        """
+        joined = 0
+        while joined < self.joined:
+            joined = self.joined
+            with anyio.move_on_after(self.source.max_delay):
+                await self.may_start.wait()
+                return True
+        return False
 
     def waiting(self) -> Iterator[Waiter]:
         """

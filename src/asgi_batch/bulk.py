@@ -48,6 +48,7 @@ class Bulk(Generic[T, R]):
         max_delay: float,
         key: Callable[[T], Hashable] | None,
         is_unique: bool,
+        bisects: bool,
         max_calls: int,
     ) -> None:
         if not inspect.iscoroutinefunction(function):
@@ -56,6 +57,7 @@ class Bulk(Generic[T, R]):
         self._function = function
         self._name = function.__qualname__
         self._key = key
+        self._bisects = bisects
         self._max_calls = max_calls
         self.max_size = max_size
         self.max_delay = max_delay
@@ -67,7 +69,8 @@ class Bulk(Generic[T, R]):
 
         Raises:
             Exception: What the function raised for this item, or returned in its place.
-            BulkError: The function did not return one answer for each item.
+            BulkError: The function did not return one answer for each item, or it is not known
+                whose fault it is that it failed.
         """
         return self._ask(item)
 
@@ -115,13 +118,23 @@ class Bulk(Generic[T, R]):
             try:
                 outcomes[start:end] = await self._call_part(items[start:end])
             except Exception as error:  # noqa: BLE001
-                may_halve = calls + len(parts) + 2 <= self._max_calls
-                if end - start > 1 and may_halve and not isinstance(error, BulkError):
-                    middle = (start + end) // 2
-                    parts += [(middle, end), (start, middle)]
-                else:
-                    outcomes[start:end] = [_Failed(error, error.__traceback__)] * (end - start)
+                is_to_halve = self._bisects and not isinstance(error, BulkError)
+                if end - start > 1 and is_to_halve:
+                    if calls + len(parts) + 2 <= self._max_calls:
+                        middle = (start + end) // 2
+                        parts += [(middle, end), (start, middle)]
+                        continue
+                    error = self._unclear(error)
+                outcomes[start:end] = [_Failed(error, error.__traceback__)] * (end - start)
         return outcomes
+
+    def _unclear(self, error: Exception) -> BulkError:
+        unclear = BulkError(
+            f"{self._name} failed for several items, and after {self._max_calls} calls it is not"
+            " known which of them are to blame; none of these has been carried out."
+        )
+        unclear.__cause__ = error
+        return unclear
 
     def _answer(self, outcome: Outcome) -> R:
         if isinstance(outcome, _Failed):
@@ -149,7 +162,7 @@ def bulk(
     key: Callable[[T], Hashable] | None = None,
     unique: bool = False,
     on_error: Literal["bisect", "fail"] = "bisect",
-    max_calls: int = 64,
+    max_calls: int = 128,
 ) -> Callable[[Function[T, R]], Bulk[T, R]]:
     """
     Make a function of many items one that is called with a single item.
@@ -160,14 +173,14 @@ def bulk(
 
     Args:
         max_size: Items of one call at most.
-        max_delay: Seconds that an item waits for others, where slow operations hold it up.
+        max_delay: Seconds without a further item after which a call is made, at most twice as many;
+            only where slow operations keep others waiting.
         key: Tells calls apart that must not be one, such as those of two tenants.
-        unique: Whether equal items are passed once, and all that asked get the same answer; items
-            must be hashable. For reads.
+        unique: Whether equal items, which must be hashable, are passed once. For reads.
         on_error: What happens when the function raises an exception for several items:
             ``"bisect"`` calls it again for each half, until those that are to blame are alone;
             ``"fail"`` makes it the error of all.
-        max_calls: Calls that may be made in place of one while it is halved.
+        max_calls: Calls made in place of one; what is not told apart then gets a `BulkError`.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -179,7 +192,8 @@ def bulk(
         max_delay=max_delay,
         key=key,
         is_unique=unique,
-        max_calls=max_calls if on_error == "bisect" else 1,
+        bisects=on_error == "bisect",
+        max_calls=max_calls,
     )
 
 
