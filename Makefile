@@ -21,6 +21,7 @@ demo: $(BIN)/.installed-examples ## Send batches to example apps, and kill a ser
 	@scripts/need.sh redis-server || echo "The demo goes on without it."
 	@$(BIN)/python examples/demo.py
 	@$(BIN)/python examples/demo_background.py
+	@$(BIN)/python examples/demo_shop.py
 
 test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
 	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl

@@ -1,7 +1,8 @@
 """
 Sends batches to examples/fastapi_app.py under a real server, and shows what comes back.
 
-``make demo`` runs it, and then demo_background.py; so does ``python examples/demo.py``, alone.
+``make demo`` runs it, and then demo_background.py and demo_shop.py; so does ``python
+examples/demo.py``, alone.
 """
 
 import json
