@@ -230,6 +230,33 @@ def test_demo_shows_a_retry_of_what_did_not_succeed(demo):
     assert "The database has 250 contacts and 250 products: all 500 are done.\n" in output
 
 
+def test_demo_shows_a_thousand_users_and_how_few_statements_insert_them(demo):
+    """
+    Two statements, also where two of the users are refused.
+    """
+    _, output = demo
+
+    assert "  total 1000, succeeded 1000, failed 0, skipped 0; INSERT statements: 2\n" in output
+    assert "  total 1000, succeeded 998, failed 2, skipped 0; INSERT statements: 2\n" in output
+    assert '  second-333  409     {"detail": "This address is taken."}\n' in output
+    assert '  second-617  409     {"detail": "This address is taken."}\n' in output
+
+
+def test_demo_shows_orders_that_happen_together_or_not(demo):
+    """
+    An atomic batch that fails leaves the database as it was, and one that succeeds does not.
+    """
+    _, output = demo
+    failed, _, done = output.partition("orders of 4, 8, 2, and the stock is 10\n")[2].partition(
+        "orders of 4, 4, 2, and the stock is 10\n"
+    )
+
+    assert re.findall(r"order-\d +(\d+)", failed) == ["424", "409", "424"]
+    assert "In the database: 0 new orders, and the stock is 10.\n" in failed
+    assert re.findall(r"order-\d +(\d+)", done) == ["201"] * 3
+    assert "In the database: 3 new orders, and the stock is 0.\n" in done
+
+
 def test_demo_without_redis_shows_the_memory_store(demo_without_redis):
     """
     Where Redis is missing and cannot be installed, the demo says how, and shows what goes without.
@@ -366,6 +393,71 @@ def test_demo_of_the_background_says_what_went_wrong(tmp_path, right, wrong, mes
     assert right in service.read_text()
     service.write_text(service.read_text().replace(right, wrong))
     status, output = run([sys.executable, str(tmp_path / "demo_background.py")], tmp_path)
+
+    assert status == 1
+    assert f"The demo did not go as expected: {message}" in output
+    assert "All went as expected" not in output
+    assert "Traceback" not in output.partition("did not start")[0]
+
+
+WRONG_SHOP = [
+    pytest.param(
+        "app.py",
+        "app = BatchMiddleware(",
+        "raise ImportError(",
+        "the server did not start",
+        id="no start",
+    ),
+    pytest.param(
+        "users.py",
+        "@bulk(max_size=500,",
+        "@bulk(max_size=1,",
+        "INSERT statements: 1000 instead of 2",
+        id="one by one",
+    ),
+    pytest.param(
+        "users.py",
+        "insert(User).on_conflict_do_nothing()",
+        "insert(User)",
+        "failed: [",
+        id="conflicts",
+    ),
+    pytest.param(
+        "app.py",
+        "    transaction=database,\n",
+        "",
+        "status of POST /batch: 422 instead of 200",
+        id="not atomic",
+    ),
+    pytest.param(
+        "app.py",
+        "transaction=database",
+        "transaction=__import__('contextlib').nullcontext",
+        "new orders: 1 instead of 0",
+        id="not rolled back",
+    ),
+    pytest.param(
+        "orders.py",
+        "session.add(order := Order(**new.model_dump()))",
+        "order = Order(**new.model_dump(), id=1)",
+        "new orders: 0 instead of 3",
+        id="effect lost",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "right", "wrong", "message"), WRONG_SHOP)
+def test_demo_of_the_shop_says_what_went_wrong(tmp_path, file, right, wrong, message):
+    """
+    The demo notices what makes of one statement many, or of all orders some.
+    """
+    for name in ("demo.py", "demo_shop.py"):
+        shutil.copy(ROOT / "examples" / name, tmp_path)
+    shutil.copytree(ROOT / "examples" / "shop", tmp_path / "shop")
+    module = tmp_path / "shop" / file
+    assert right in module.read_text()
+    module.write_text(module.read_text().replace(right, wrong))
+    status, output = run([sys.executable, str(tmp_path / "demo_shop.py")], tmp_path)
 
     assert status == 1
     assert f"The demo did not go as expected: {message}" in output

@@ -1,12 +1,14 @@
 """
-The examples, wrapped as the README wraps them: six frameworks, one answer; and an import service.
+The examples, wrapped as the README wraps them: six frameworks, one answer; an import service, an
+API for partners, and a shop.
 """
 
+import re
 import sqlite3
 import sys
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 
 import httpx
 import pytest
@@ -307,3 +309,196 @@ def test_partner_api_keeps_partners_apart_and_within_their_limits(kind, tmp_path
     assert b"ada" not in kept
     assert over.json()["code"] == "rate_limited"
     assert other.status_code == 200
+
+
+SHOP = "examples.shop.app:app"
+ECHOED = re.compile(r" sqlalchemy\.engine\.Engine (INSERT INTO users )")
+
+
+class Shop:
+    """
+    The shop on a server, with a database of its own.
+
+    Args:
+        server: That it runs on.
+        statements: What its database has carried out; None where it keeps no log.
+    """
+
+    def __init__(self, server, statements):
+        self.server = server
+        self._statements = statements
+
+    def ask(self, method, path, **members):
+        return httpx.request(method, self.server.url + path, timeout=60, **members)
+
+    def batch(self, operations, **members):
+        """
+        The results of a batch that is answered at once.
+        """
+        answer = self.ask("POST", "/batch", json={**members, "operations": operations})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["results"]
+
+    def inserts(self):
+        """
+        How many statements have inserted users: those that the app has sent, and the database seen.
+        """
+        sent = ECHOED.findall(self.server.log())
+        if self._statements is not None:
+            assert len(self._statements("INSERT INTO users ")) == len(sent)
+        return len(sent)
+
+
+@contextmanager
+def postgres_shop(server, driver):
+    """
+    A database on *server* for the shop alone.
+    """
+    server.query("CREATE DATABASE shop")
+    try:
+        server.clear_statements()
+        yield server.url(driver).removesuffix("postgres") + "shop"
+    finally:
+        server.query("DROP DATABASE shop")
+
+
+@pytest.fixture(params=["aiosqlite", "asyncpg", "psycopg"])
+def shop(request, tmp_path):
+    if request.param == "aiosqlite":
+        database, statements = nullcontext(f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}"), None
+    else:
+        postgres = request.getfixturevalue("postgres")
+        database, statements = postgres_shop(postgres, request.param), postgres.statements
+    with database as url:
+        env = {"DATABASE_URL": url, "ECHO": "1"}
+        with serving(SERVERS[0], SHOP, tmp_path, env=env) as server:
+            yield Shop(server, statements)
+
+
+def new_users(count):
+    return [
+        {"method": "POST", "path": "/users", "body": {"email": f"{n}@b.c", "name": f"User {n}"}}
+        for n in range(count)
+    ]
+
+
+def tea(*quantities):
+    """
+    An order of the first user for each of *quantities*.
+    """
+    return [
+        {
+            "method": "POST",
+            "path": "/orders",
+            "body": {"user_id": 1, "product": "tea", "quantity": n},
+        }
+        for n in quantities
+    ]
+
+
+def statuses(results):
+    return [each["status"] for each in results]
+
+
+def test_shop_inserts_a_thousand_users_by_two_statements(shop):
+    """
+    Each operation is answered with its own user, as a single request is.
+    """
+    users = new_users(1000)
+    results = shop.batch(users)
+    inserts = shop.inserts()
+    found = shop.batch(
+        [{"method": "GET", "path": f"/users/{each['result']['id']}"} for each in results]
+    )
+    alone = shop.ask("POST", "/users", json={"email": "ada@b.c", "name": "Ada"})
+
+    assert statuses(results) == [201] * 1000
+    assert inserts == 2
+    assert [each["body"] for each in users] == [
+        {"email": each["result"]["email"], "name": each["result"]["name"]} for each in results
+    ]
+    assert [each["result"] for each in found] == [each["result"] for each in results]
+    assert (alone.status_code, alone.json()["name"]) == (201, "Ada")
+
+
+def test_shop_refuses_the_users_whose_addresses_are_taken(shop):
+    """
+    The others are there, and it takes no statement more, however many are refused.
+    """
+    users = new_users(1000)
+    shop.batch(users[:500:10])
+    before = shop.inserts()
+    users[999]["body"] = {"email": users[998]["body"]["email"], "name": "Twice"}
+    results = shop.batch(users)
+    inserts = shop.inserts() - before
+    again = shop.ask("POST", "/users", json=users[999]["body"])
+
+    assert statuses(results) == [
+        409 if n in {*range(0, 500, 10), 999} else 201 for n in range(1000)
+    ]
+    assert inserts == 2
+    assert results[998]["result"]["name"] == "User 998"
+    assert results[999]["error"] == again.json() == {"detail": "This address is taken."}
+
+
+def test_shop_takes_all_orders_of_an_atomic_batch_or_none(shop):
+    """
+    An order that there is too little for undoes those before it; without it all are there.
+    """
+    shop.batch(new_users(1))
+    stock = {"name": "tea", "stock": 10}
+    shop.ask("POST", "/products", json=stock)
+    failed = shop.batch(tea(4, 8, 2), atomic=True)
+    unchanged = shop.ask("GET", "/products/tea").json()
+    done = shop.batch(tea(4, 4, 2), atomic=True)
+    sold = shop.ask("GET", "/products/tea").json()
+
+    assert statuses(failed) == [424, 409, 424]
+    assert failed[0]["error"]["code"] == "rolled_back"
+    assert failed[1]["error"] == {"detail": "There is not enough tea."}
+    assert unchanged == stock
+    assert statuses(done) == [201] * 3
+    assert sold == {**stock, "stock": 0}
+
+
+def test_shop_inserts_the_users_of_an_atomic_batch_together(shop):
+    """
+    By as few statements, and not one of them where one is refused.
+    """
+    users = new_users(600)
+    taken = [*users[:300], users[7], *users[300:]]
+    refused = shop.batch(taken, atomic=True)
+    before = shop.inserts()
+    results = shop.batch(users, atomic=True)
+
+    assert Counter(statuses(refused)) == {424: 600, 409: 1}
+    assert refused[300]["status"] == 409
+    assert statuses(results) == [201] * 600
+    assert shop.inserts() - before == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/users", {"email": "ada", "name": "Ada"}, 422),
+        ("GET", "/users/99", None, 404),
+        ("GET", "/products/coffee", None, 404),
+        ("POST", "/products", {"name": "tea", "stock": 1}, 409),
+        ("POST", "/orders", {"user_id": 99, "product": "tea", "quantity": 1}, 404),
+        ("POST", "/orders", {"user_id": 1, "product": "coffee", "quantity": 1}, 409),
+        ("POST", "/orders", {"user_id": 1, "product": "tea", "quantity": -1}, 422),
+    ],
+)
+def test_shop_refuses_what_it_cannot_do(tmp_path, method, path, body, status):
+    """
+    An operation that is refused fails alone; the next one is carried out.
+    """
+    env = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}"}
+    with serving(SERVERS[0], SHOP, tmp_path, env=env) as server:
+        shop = Shop(server, None)
+        shop.batch(new_users(1))
+        shop.ask("POST", "/products", json={"name": "tea", "stock": 10})
+        operation = {"method": method, "path": path, "body": body}
+        results = shop.batch([{k: v for k, v in operation.items() if v is not None}, *tea(1)])
+
+    assert statuses(results) == [status, 201]
