@@ -16,7 +16,7 @@ from http.client import HTTPConnection
 import pytest
 
 from clients import PATIENCE
-from pages import DOCS, README
+from pages import DOCS, README, section
 from servers import HOST, serving
 
 TUTORIAL = DOCS / "tutorial.md"
@@ -92,6 +92,43 @@ def test_a_transcript_prints_what_the_page_shows(page, tmp_path):
 
     assert printed == transcripts
     assert len(transcripts) >= 2
+
+
+def test_the_readme_shows_bulk_and_atomic_in_few_lines(tmp_path):
+    """
+    The app of less than 30 lines inserts three users by one statement, and refuses those whose
+    names are taken: alone, or with the whole batch where that is atomic.
+    """
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```$",
+        section(README, "## One statement, one transaction"),
+        re.MULTILINE | re.DOTALL,
+    )
+    echoing = code.replace('aiosqlite:///users.db"', 'aiosqlite:///users.db", echo=True')
+    (tmp_path / "main.py").write_text(echoing, encoding="utf-8")
+
+    with serving("uvicorn-httptools-uvloop", "main:app", tmp_path) as server:
+        created = _created(server, ["Ada", "Bob", "Cleo"])
+        inserts = server.log().count(" INSERT INTO users ")
+        refused = _created(server, ["Dora", "Ada", "Dora"])
+        undone = _created(server, ["Elsa", "Ada"], is_atomic=True)
+        done = _created(server, ["Elsa", "Fay"], is_atomic=True)
+
+    assert len(code.splitlines()) < 30
+    assert (created, inserts) == ([201] * 3, 1)
+    assert refused == [201, 409, 409]
+    assert undone == [424, 409]
+    assert done == [201, 201]
+
+
+def _created(server, names, *, is_atomic=False):
+    """
+    The statuses of a batch that creates users.
+    """
+    operations = [{"method": "POST", "path": "/users", "body": {"name": name}} for name in names]
+    body = json.dumps({"atomic": is_atomic, "operations": operations})
+    answer = json.loads(_printed(server, ["batch", body]))
+    return [result["status"] for result in answer["results"]]
 
 
 def test_the_tutorial_s_test_passes(tmp_path):
