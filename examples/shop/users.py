@@ -30,7 +30,7 @@ insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.diale
 
 
 # A busy machine may take more than a second, which is the default, to bring 500 users together.
-@bulk(max_size=500, max_delay=10)
+@bulk(max_size=500)
 async def insert_users(users: list[NewUser]) -> list[User | HTTPException]:
     """
     Insert all users whose addresses are free, by one statement; in the place of others is an error.
