@@ -18,13 +18,14 @@ class Bystanders:
         door: What a worker has to pass to go on.
     """
 
-    __slots__ = ("_crew", "_door", "_waits", "_workers")
+    __slots__ = ("_at_door", "_crew", "_door", "_waits", "_workers")
 
     def __init__(self, crew: Crew, door: Door) -> None:
         self._crew = crew
         self._door = door
         self._workers: dict[int, Worker] = {}
         self._waits: dict[int, int] = {}
+        self._at_door: set[int] = set()
 
     def register(self, index: int, worker: Worker) -> None:
         """
@@ -40,7 +41,9 @@ class Bystanders:
         """
         self._waits.pop(index, None)
         self.come_back_at_once(index)
-        del self._workers[index]
+        worker = self._workers.pop(index)
+        # None may follow without a token, and one that a task still waits for is not for others.
+        worker.is_spent = worker.is_spent or not worker.has_token
 
     def wait(self, index: int) -> bool:
         """
@@ -69,14 +72,20 @@ class Bystanders:
         worker = self._workers.get(index)
         return worker is not None and worker.is_aside
 
-    def take_back(self, index: int) -> None:
+    def take_back(self, index: int) -> bool:
         """
         Give the operation *index* a place again, in which it may have to `pass_door`.
+
+        Returns:
+            Whether it has taken one, and not come back already, or waits for something else.
         """
         worker = self._workers.get(index)
-        if worker is not None and worker.is_aside:
-            self._crew.take_back(worker)
+        if worker is None or not worker.is_aside or index in self._waits:
+            return False
+        self._crew.take_back(worker)
+        if not worker.has_token and index not in self._at_door:
             worker.has_token = self._door.try_acquire(worker)
+        return True
 
     def come_back_at_once(self, index: int) -> None:
         """
@@ -100,16 +109,26 @@ class Bystanders:
         """
         Let the operation *index* go on when the process has room for it.
         """
-        worker = self._workers[index]
-        worker.has_token = True
+        worker = self._workers.get(index)
+        if worker is None or worker.is_aside or worker.has_token or index in self._at_door:
+            return
+        self._at_door.add(index)
         try:
             await self._door.acquire(worker)
-        except BaseException:
-            worker.has_token = False
-            raise
+        finally:
+            self._at_door.discard(index)
+        worker.has_token = True
+        if self._workers.get(index) is not worker or index in self._waits:
+            # Meanwhile it has come to its end, or another task of it waits for something.
+            self._give_up_token(worker)
 
     def _step_aside(self, worker: Worker) -> None:
         if not (worker.is_tail or worker.is_aside):
             self._crew.set_aside(worker)
+        self._give_up_token(worker)
+
+    def _give_up_token(self, worker: Worker) -> None:
+        # One that has been cancelled while it waited goes on without any.
+        if worker.has_token:
             self._door.release(worker)
             worker.has_token = False

@@ -226,6 +226,8 @@ class Carrier:
         if self._alone is not None:
             self._current.skip_rest(Failure.OUTCOME_UNKNOWN)
         self._execution.skip_rest(reason)
+        # Operations that wait for a call have nobody else to wait for now.
+        self._execution.grow()
 
     async def _keep_telling(self) -> None:
         """

@@ -45,7 +45,7 @@ class Gathering:
 
     Attributes:
         bystanders: Operations that wait for calls.
-        ready: Those whose calls have been made.
+        ready: Those whose calls have been made, by operation, in the order of their turns.
     """
 
     __slots__ = (
@@ -60,7 +60,6 @@ class Gathering:
         "_running",
         "_signal",
         "_tasks",
-        "_waiting",
         "_work",
         "bystanders",
         "ready",
@@ -84,13 +83,12 @@ class Gathering:
         self._on_idle = on_idle
         self._is_open = False
         self._signal = signal_factory()
-        self._waiting = 0
         self._tasks: TaskGroup | None = None
         self._groups: dict[Name, Group] = {}
         self._due: deque[Group] = deque()
         self._running: set[Group] = set()
         self.bystanders = Bystanders(crew, self._door)
-        self.ready: deque[Waiter] = deque()
+        self.ready: dict[int, list[Waiter]] = {}
 
     def open(self, tasks: TaskGroup, context: Context) -> None:
         """
@@ -126,18 +124,12 @@ class Gathering:
         """
         waiter = Waiter(index, self._signal(), in_thread=in_thread)
         self._join((source, key), item, waiter)
-        if not self._waiting:
-            patience.__enter__()
-        self._waiting += 1
-        try:
-            await waiter.may_go_on.wait()
-        except BaseException:
-            self._leave(waiter)
-            raise
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                patience.__exit__()
+        with patience:
+            try:
+                await waiter.may_go_on.wait()
+            except BaseException:
+                self._leave(waiter)
+                raise
         if not waiter.is_answered:
             raise OperationAborted("The batch no longer waits for this operation.")
         if not self.bystanders.has_passed(index):
@@ -178,12 +170,16 @@ class Gathering:
                 self._start(group)
                 return True
         while self.ready:
-            waiter = self.ready.popleft()
-            if not waiter.has_left:
-                self.bystanders.take_back(waiter.index)
-                waiter.may_go_on.set()
+            index = next(iter(self.ready))
+            is_back = self.bystanders.take_back(index)
+            self._let_go_on(index)
+            if is_back:
                 return True
         return False
+
+    def _let_go_on(self, index: int) -> None:
+        for waiter in self.ready.pop(index, ()):
+            waiter.may_go_on.set()
 
     def call_no_more(self) -> None:
         """
@@ -206,7 +202,7 @@ class Gathering:
 
     def _join(self, name: Name, item: Any, waiter: Waiter) -> None:
         group = self._groups.get(name)
-        if group is None:
+        if group is None or group.scope.cancel_called:
             assert self._tasks is not None
             group = self._groups[name] = Group(name[0])
             self._running.add(group)
@@ -222,9 +218,10 @@ class Gathering:
 
     def _leave(self, waiter: Waiter) -> None:
         waiter.has_left = True
-        if not waiter.is_answered:
+        if not (waiter.is_answered or waiter.may_go_on.is_set()):
             self._end_wait(waiter)
         self.bystanders.come_back_at_once(waiter.index)
+        self._let_go_on(waiter.index)
         for group in self._running:
             if group.is_forsaken:
                 group.scope.cancel()
@@ -250,6 +247,9 @@ class Gathering:
             self._deliver(group, outcomes)
 
     async def _call(self, group: Group) -> Sequence[Outcome]:
+        if group.has_threads:
+            # Those keep their tokens, which may be all there are: it is made in their place.
+            return await group.source.call(group.items)
         await self._door.acquire(group)
         try:
             return await group.source.call(group.items)
@@ -280,7 +280,7 @@ class Gathering:
         for waiter in group.waiting():
             may_come_back = self._end_wait(waiter)
             if may_come_back and waiter.is_answered:
-                self.ready.append(waiter)
+                self.ready.setdefault(waiter.index, []).append(waiter)
             else:
                 self.bystanders.come_back_at_once(waiter.index)
                 waiter.may_go_on.set()

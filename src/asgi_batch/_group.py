@@ -112,6 +112,13 @@ class Group:
         """
         return next(self.waiting(), None) is None
 
+    @property
+    def has_threads(self) -> bool:
+        """
+        Whether a thread waits for it.
+        """
+        return any(waiter.in_thread for waiter in self.waiting())
+
     def add(self, item: Any, waiter: Waiter) -> None:
         """
         Let *waiter* wait for the outcome of *item*.

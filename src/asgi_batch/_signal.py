@@ -22,6 +22,12 @@ class Signal(Protocol):
         """
         ...
 
+    def is_set(self) -> bool:
+        """
+        Whether it has been set.
+        """
+        ...
+
     def wait(self) -> Awaitable[object]:
         """
         Wait until it is set.
@@ -42,6 +48,9 @@ class _AsyncioSignal:
     def set(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
+
+    def is_set(self) -> bool:
+        return self._future.done() and not self._future.cancelled()
 
     def wait(self) -> Awaitable[object]:
         return self._future

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from anyio import NoEventLoopError, from_thread
+from anyio import NoEventLoopError, from_thread, get_cancelled_exc_class
 
 from asgi_batch._call import current_operation
 from asgi_batch._core.gathering import calls_at_once
@@ -31,7 +31,7 @@ class _Failed(NamedTuple):
     An error in the place of an answer; several operations may get the same.
     """
 
-    error: Exception
+    error: BaseException
     traceback: TracebackType | None
 
 
@@ -63,7 +63,7 @@ class Bulk(Generic[T, R]):
         self.max_delay = max_delay
         self.is_unique = is_unique
 
-    def __call__(self, item: T) -> Coroutine[Any, Any, R]:
+    async def __call__(self, item: T) -> R:
         """
         The answer to *item*: in a batch, of a call for others as well; elsewhere, for it alone.
 
@@ -72,7 +72,7 @@ class Bulk(Generic[T, R]):
             BulkError: The function did not return one answer for each item, or it is not known
                 whose fault it is that it failed.
         """
-        return self._ask(item)
+        return await self._ask(item)
 
     async def _ask(self, item: T, *, in_thread: bool = False) -> R:
         gathering, operation = current_gathering.get(None), current_operation()
@@ -117,9 +117,10 @@ class Bulk(Generic[T, R]):
             calls += 1
             try:
                 outcomes[start:end] = await self._call_part(items[start:end])
-            except Exception as error:  # noqa: BLE001
-                is_to_halve = self._bisects and not isinstance(error, BulkError)
-                if end - start > 1 and is_to_halve:
+            except BaseException as error:
+                if not _is_of_function(error):
+                    raise
+                if end - start > 1 and self._bisects and _may_go_away(error):
                     if calls + len(parts) + 2 <= self._max_calls:
                         middle = (start + end) // 2
                         parts += [(middle, end), (start, middle)]
@@ -128,7 +129,7 @@ class Bulk(Generic[T, R]):
                 outcomes[start:end] = [_Failed(error, error.__traceback__)] * (end - start)
         return outcomes
 
-    def _unclear(self, error: Exception) -> BulkError:
+    def _unclear(self, error: BaseException) -> BulkError:
         unclear = BulkError(
             f"{self._name} failed for several items, and after {self._max_calls} calls it is not"
             " known which of them are to blame; none of these has been carried out."
@@ -143,7 +144,14 @@ class Bulk(Generic[T, R]):
         return answer
 
     async def _call_part(self, items: Sequence[T]) -> list[Outcome]:
-        answers = list(await self._function(list(items)))
+        returned = await self._function(list(items))
+        try:
+            answers = list(returned)
+        except TypeError:
+            raise BulkError(
+                f"{self._name} was called with {len(items)} items and returned"
+                f" {returned!r:.100}; it must return a list of one answer for each."
+            ) from None
         if len(answers) != len(items):
             raise BulkError(
                 f"{self._name} was called with {len(items)} items and returned"
@@ -153,6 +161,23 @@ class Bulk(Generic[T, R]):
             _Failed(each, each.__traceback__) if isinstance(each, Exception) else each
             for each in answers
         ]
+
+
+def _is_of_function(error: BaseException) -> bool:
+    """
+    Whether *error* is that of a function, and not one that whoever has called it must obey.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_of_function, error.exceptions))
+    obeyed = (KeyboardInterrupt, GeneratorExit, get_cancelled_exc_class())
+    return not isinstance(error, obeyed)
+
+
+def _may_go_away(error: BaseException) -> bool:
+    """
+    Whether there may be none with fewer items.
+    """
+    return isinstance(error, Exception) and not isinstance(error, BulkError)
 
 
 def bulk(
