@@ -11,7 +11,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from asgi_batch import BatchMiddleware, Limits, OperationAborted, bulk
-from support import Meter, respond, submit
+from background import DOWN, Store, carrier_of, endings, running
+from background import submit as submit_later
+from support import Meter, releasing, respond, settled, submit, submitted, until
 
 LONG = 1000.0
 
@@ -240,3 +242,36 @@ async def test_a_function_that_returns_no_answers_is_called_once(answers):
 
     assert exchange.statuses == [500] * 4
     assert len(calls) == 1
+
+
+async def test_a_cancelled_batch_whose_operations_may_not_start():
+    """
+    Those that wait have nobody to wait for any more, though the store is silent.
+    """
+    calls, store = [], Store()
+
+    @bulk(max_delay=LONG)
+    async def insert(items):
+        calls.append(items)
+        return items
+
+    async def app(scope, receive, send):
+        await insert(scope["path"])
+        await respond(send)
+
+    async with running(app, store, concurrency=2, operation_timeout=10) as background:
+        batch_id = await submit_later(background, *(f"GET /{n}" for n in range(50)))
+        await until(
+            lambda: (carrier := carrier_of(background, batch_id)) and carrier._pending.started
+        )
+        store.errors["save"] = DOWN
+        carrier = carrier_of(background, batch_id)
+        await until(lambda: not carrier._pending)
+        before = list(calls)
+        carrier.cancel()
+        await until(lambda: calls)
+        store.errors.clear()
+        ends = await endings(store, batch_id)
+
+    assert before == []
+    assert set(ends) == {200, "cancelled"}
