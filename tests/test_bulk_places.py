@@ -13,7 +13,7 @@ from starlette.routing import Route
 from asgi_batch import BatchMiddleware, Limits, OperationAborted, bulk
 from background import DOWN, Store, carrier_of, endings, running
 from background import submit as submit_later
-from support import Meter, releasing, respond, settled, submit, submitted, until
+from support import Meter, respond, submit, until
 
 LONG = 1000.0
 

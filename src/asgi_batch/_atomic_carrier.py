@@ -25,9 +25,10 @@ from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._ledger import Ledger
 from asgi_batch._news import News
 from asgi_batch._terms import RETRY, Terms
+from asgi_batch._transaction import Verdict
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.ports import Standing
-from asgi_batch.transactions import ENDINGS, FAILURES, AtomicRun, Verdict
+from asgi_batch.transactions import ENDINGS, FAILURES, AtomicRun
 
 logger = logging.getLogger("asgi_batch")
 

@@ -150,7 +150,7 @@ class Crew:
         for worker in self.workers:
             if worker.subrequest is None:
                 worker.scope.cancel()
-            elif worker.is_busy:
+            elif worker.is_busy or self.is_strict:
                 self._abandon(worker, worker.subrequest)
 
     def abort(self) -> None:

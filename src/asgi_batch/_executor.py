@@ -129,6 +129,7 @@ class Execution:
         self.close()
         with anyio.move_on_after(_GRACE):
             await self._crew.left.wait()
+            await self._gathering.wait()
 
     async def pause(self) -> None:
         """
@@ -256,9 +257,8 @@ class Execution:
 
     def _contain(self, error: BaseException, worker: Worker, subrequest: Subrequest) -> None:
         self._stop_if_cancelled(worker)
-        is_own = worker.guard.is_in_scope()
-        contain(error, subrequest, self._batch_id, may_be_obeyed=is_own)
-        if self._crew.is_strict and subrequest.phase == COMPLETE:
+        contain(error, subrequest, self._batch_id, may_be_obeyed=worker.guard.is_in_scope())
+        if self._crew.is_strict and subrequest.phase == COMPLETE and not worker.is_abandoned:
             self._enter_fresh()
             failed = Result.failed(subrequest.operation, Failure.APP_EXCEPTION)
             self._heed(self._ledger.overrule(failed))

@@ -166,7 +166,7 @@ class Gathering:
     def _advance(self) -> bool:
         while self._due:
             group = self._due.popleft()
-            if not (group.may_start.is_set() or group.is_over):
+            if not (group.may_start.is_set() or group.ended.is_set()):
                 self._start(group)
                 return True
         while self.ready:
@@ -189,6 +189,13 @@ class Gathering:
         for group in self._running:
             if not group.may_start.is_set():
                 group.scope.cancel()
+
+    async def wait(self) -> None:
+        """
+        Wait until the calls have ended that there are.
+        """
+        for group in tuple(self._running):
+            await group.ended.wait()
 
     def close(self) -> None:
         """
@@ -267,7 +274,7 @@ class Gathering:
             self._start(group)
 
     def _end(self, group: Group, name: Name) -> None:
-        group.is_over = True
+        group.ended.set()
         self._running.discard(group)
         if self._groups.get(name) is group:
             del self._groups[name]

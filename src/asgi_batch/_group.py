@@ -74,13 +74,13 @@ class Group:
         joined: How many have asked for something.
         may_start: Set once there is a place to be called in.
         scope: Ends it.
-        is_over: It has been made, or never will be.
+        ended: Set once it has been made, or never will be.
     """
 
     __slots__ = (
         "_places",
         "_waiters",
-        "is_over",
+        "ended",
         "items",
         "joined",
         "may_start",
@@ -94,7 +94,7 @@ class Group:
         self.joined = 0
         self.may_start = anyio.Event()
         self.scope = anyio.CancelScope()
-        self.is_over = False
+        self.ended = anyio.Event()
         self._waiters: list[list[Waiter]] = []
         self._places: dict[Hashable, int] = {}
 

@@ -4,13 +4,10 @@ One transaction around the operations of an atomic batch: all of them happen, or
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
-from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -23,28 +20,8 @@ from asgi_batch._engine import Engine
 from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger, nothing
 from asgi_batch._pending import SMALL_GROUP, Pending
+from asgi_batch._transaction import Verdict, run_in
 from asgi_batch._worker import Turns
-from asgi_batch.errors import OutcomeUnknown
-from asgi_batch.ports import TransactionFactory
-
-logger = logging.getLogger("asgi_batch")
-
-
-class Verdict(Enum):
-    """
-    What became of a transaction.
-    """
-
-    COMMITTED = auto()
-    #: As an operation has failed, or nobody wanted it any more.
-    ROLLED_BACK = auto()
-    #: Every operation has succeeded, and then the transaction could not be committed.
-    COMMIT_FAILED = auto()
-    #: It may have been committed.
-    UNKNOWN = auto()
-    #: It could not be begun.
-    UNAVAILABLE = auto()
-
 
 #: What that makes of the operations that have not failed themselves.
 FAILURES: Final = {
@@ -60,72 +37,6 @@ ENDINGS: Final[dict[Verdict, Ending]] = {
     Verdict.COMMIT_FAILED: "rolled_back",
     Verdict.UNKNOWN: "failed",
 }
-
-# What may have gone wrong on the way to the server and on the way back.
-_UNCERTAIN: Final = (OutcomeUnknown, OSError, EOFError)
-
-
-class _RollBack(Exception):
-    """
-    Raised inside of a transaction that must not be committed.
-    """
-
-
-async def run_in(
-    transaction: TransactionFactory, work: Callable[[], Awaitable[bool]], *, patience: float
-) -> Verdict:
-    """
-    Do *work* in a transaction, and commit it if the work says so.
-
-    Args:
-        transaction: Makes the transaction.
-        work: What is done in it.
-        patience: Seconds in which the transaction has to end, whatever is cancelled meanwhile.
-    """
-    manager = transaction()
-    try:
-        await manager.__aenter__()
-    except Exception:
-        logger.exception("No transaction could be begun.")
-        return Verdict.UNAVAILABLE
-    try:
-        may_commit = await work()
-    except BaseException as error:
-        await _roll_back(manager, error, patience)
-        raise
-    if may_commit:
-        return await _commit(manager, patience)
-    await _roll_back(manager, _RollBack(), patience)
-    return Verdict.ROLLED_BACK
-
-
-async def _commit(manager: AbstractAsyncContextManager[Any], patience: float) -> Verdict:
-    with anyio.CancelScope(shield=True, deadline=anyio.current_time() + patience):
-        try:
-            await manager.__aexit__(None, None, None)
-        except _UNCERTAIN:
-            logger.exception("A transaction may have been committed, or not.")
-            return Verdict.UNKNOWN
-        except Exception:
-            logger.exception("A transaction could not be committed.")
-            return Verdict.COMMIT_FAILED
-        return Verdict.COMMITTED
-    logger.error("A transaction was not committed within %g seconds.", patience)
-    return Verdict.UNKNOWN
-
-
-async def _roll_back(
-    manager: AbstractAsyncContextManager[Any], cause: BaseException, patience: float
-) -> None:
-    with anyio.CancelScope(shield=True, deadline=anyio.current_time() + patience):
-        try:
-            await manager.__aexit__(type(cause), cause, cause.__traceback__)
-        except BaseException as error:
-            if error is not cause:
-                # The database rolls back by itself what it hears no more of.
-                logger.exception("A transaction could not be rolled back.")
-                if not isinstance(error, Exception):
-                    raise
 
 
 class AtomicRun:
