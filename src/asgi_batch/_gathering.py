@@ -155,8 +155,7 @@ class Gathering:
                 return True
         if not (self._groups or self._due) or not self._crew.is_idle:
             return False
-        may_more_start = not (self._pending.is_exhausted or self._crew.is_over)
-        if may_more_start and self._crew.has_room:
+        if self._crew.has_room and not (self._pending.is_exhausted or self._crew.is_over):
             self._on_idle()
             return False
         self._due.extend(self._groups.values())
