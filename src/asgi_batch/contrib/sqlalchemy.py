@@ -144,8 +144,12 @@ class Database:
         """
         Find out whether it is there: a connection that was lost before COMMIT has not committed.
         """
-        with anyio.fail_after(self._timeout, shield=True):
-            await connection.execute(select(1))
+        try:
+            with anyio.fail_after(self._timeout, shield=True):
+                await connection.execute(select(1))
+        except OSError as error:
+            # As it is, it would say that nobody knows whether the transaction was committed.
+            raise SQLAlchemyError("The connection was lost before COMMIT.") from error
 
     async def _commit(self, transaction: AsyncTransaction, connection: AsyncConnection) -> None:
         try:
