@@ -108,8 +108,9 @@ class FaultProxy:
         finally:
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            # At once, as this task may be cancelled while it waits.
             to_server.close()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
