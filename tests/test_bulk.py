@@ -29,6 +29,7 @@ from asgi_batch import (
     current_operation,
 )
 from asgi_batch.bulk import Bulk
+from asgi_batch.errors import OutcomeUnknown
 from support import (
     Exchange,
     Meter,
@@ -227,6 +228,15 @@ async def test_slow_operations_that_have_all_places_do_not_hold_up_a_late_call()
     assert exchange.statuses == [200] * 6
 
 
+def saying(**members):
+    """
+    An exception of a driver.
+    """
+    error = Exception("driver")
+    vars(error).update(members)
+    return error
+
+
 class TestErrors:
     """
     One bad item fails one operation.
@@ -324,6 +334,59 @@ class TestErrors:
         assert "called with 3 items and returned" in told
         assert told.startswith("TestErrors.test_a_wrong_number_of_answers.<locals>.insert")
         assert len(calls) == 1
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OutcomeUnknown("lost"),
+            ConnectionResetError(),
+            TimeoutError(),
+            EOFError(),
+            saying(connection_invalidated=True),
+            saying(sqlstate="08006"),
+        ],
+    )
+    async def test_what_may_have_happened_is_not_done_again(self, error):
+        """
+        It is the error of all, as a row that was added would be added twice.
+        """
+        calls = []
+
+        async def insert(items):
+            calls.append(items)
+            raise error
+
+        exchange = await submit(batching(Table(function=insert)), *paths(5))
+
+        assert exchange.bodies == ["app_exception"] * 5
+        assert len(calls) == 1
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            saying(),
+            saying(connection_invalidated=False),
+            saying(sqlstate=None),
+            saying(sqlstate="40P01"),
+            saying(sqlstate=8),
+        ],
+    )
+    async def test_what_has_surely_not_happened_is_tried_again(self, error):
+        """
+        As after a deadlock, which may be over.
+        """
+        calls = []
+
+        async def insert(items):
+            calls.append(items)
+            if len(calls) == 1:
+                raise error
+            return items
+
+        exchange = await submit(batching(Table(function=insert)), *paths(5))
+
+        assert exchange.statuses == [200] * 5
+        assert len(calls) == 3
 
     async def test_an_error_that_several_get_does_not_grow(self):
         """

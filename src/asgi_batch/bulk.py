@@ -17,7 +17,7 @@ from asgi_batch._call import current_operation
 from asgi_batch._core.gathering import calls_at_once
 from asgi_batch._gathering import current_gathering
 from asgi_batch._group import Outcome
-from asgi_batch.errors import BulkError, ConfigurationError
+from asgi_batch.errors import BulkError, ConfigurationError, OutcomeUnknown
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -173,13 +173,6 @@ def _is_of_function(error: BaseException) -> bool:
     return not isinstance(error, obeyed)
 
 
-def _may_go_away(error: BaseException) -> bool:
-    """
-    Whether there may be none with fewer items.
-    """
-    return isinstance(error, Exception) and not isinstance(error, BulkError)
-
-
 def bulk(
     *,
     max_size: int = 100,
@@ -203,8 +196,8 @@ def bulk(
         key: Tells calls apart that must not be one, such as those of two tenants.
         unique: Whether equal items, which must be hashable, are passed once. For reads.
         on_error: What happens when the function raises an exception for several items:
-            ``"bisect"`` calls it again for each half, until those that are to blame are alone;
-            ``"fail"`` makes it the error of all.
+            ``"bisect"`` calls it again for each half, until those that are to blame are alone,
+            unless nobody knows what has been done; ``"fail"`` makes it the error of all.
         max_calls: Calls made in place of one; what is not told apart then gets a `BulkError`.
 
     Raises:
@@ -220,6 +213,19 @@ def bulk(
         bisects=on_error == "bisect",
         max_calls=max_calls,
     )
+
+
+def _may_go_away(error: BaseException) -> bool:
+    """
+    Whether there may be no error with fewer items, and no call does again what has been done.
+    """
+    never = (BulkError, OutcomeUnknown, OSError, EOFError)
+    if not isinstance(error, Exception) or isinstance(error, never):
+        return False
+    # What SQLAlchemy and the drivers of PostgreSQL say of connections that are lost.
+    state = getattr(error, "sqlstate", None)
+    is_lost = getattr(error, "connection_invalidated", False)
+    return not (is_lost or (isinstance(state, str) and state.startswith("08")))
 
 
 def _check(*, max_delay: float, on_error: str, **whole: int) -> None:
