@@ -203,6 +203,24 @@ class TestEnd:
         assert transactions.log == []
         assert "no database" in caplog.text
 
+    async def test_it_does_not_begin(self, caplog):
+        """
+        After the time of an operation nobody waits for it any more, and the batch is refused.
+        """
+
+        @asynccontextmanager
+        async def hanging():
+            await anyio.sleep(1000)
+            yield
+
+        app = BatchMiddleware(
+            app_of(Transactions()), transaction=hanging, limits=Limits(operation_timeout=0.05)
+        )
+        exchange = await submit(app, "POST /a", atomic=True)
+
+        assert (exchange.status, exchange.json()["code"]) == (503, "transaction_unavailable")
+        assert "TimeoutError" in caplog.text
+
     async def test_it_cannot_be_committed(self, caplog):
         """
         All operations have succeeded, and all are told why they were undone.
