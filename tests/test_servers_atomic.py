@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from atomic_support import body_of, limits, post, shop_for, told, wait_until
+from atomic_support import PATIENCE, body_of, limits, post, shop_for, told, wait_until
 from fault_proxy import FaultProxy
 from servers import kill
 from support import until
@@ -294,6 +294,27 @@ def test_the_connection_is_lost_after_the_last_operation(shop, postgres):
 
 
 @on_postgres
+async def test_the_database_hangs_before_the_transaction_begins(shop, postgres):
+    """
+    The batch is refused in good time, and the next one is carried out.
+    """
+    async with FaultProxy(postgres.port).running() as proxy:
+        url = shop.place.url.replace(str(postgres.port), str(proxy.port))
+        with shop.server(DATABASE=url, **limits(operation_timeout=1.0)) as server:
+            async with httpx.AsyncClient(timeout=PATIENCE) as client:
+                await send(client, server, "/users/1")
+                proxy.is_silent = True
+                refused = await send(client, server, "/users/2")
+                proxy.is_silent = False
+                proxy.reset()
+                again = await send(client, server, "/users/3")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "transaction_unavailable")
+    assert told(again) == [DONE]
+    assert shop.place.names == ["user 1", "user 3"]
+
+
+@on_postgres
 async def test_the_database_hangs_before_the_commit(shop, postgres):
     """
     It was never told to commit, and so it is known that it has not.
@@ -301,7 +322,7 @@ async def test_the_database_hangs_before_the_commit(shop, postgres):
     async with FaultProxy(postgres.port).running() as proxy:
         url = shop.place.url.replace(str(postgres.port), str(proxy.port))
         with shop.server(DATABASE=url, **limits(operation_timeout=20)) as server:
-            async with httpx.AsyncClient(timeout=60) as client:
+            async with httpx.AsyncClient(timeout=PATIENCE) as client:
                 await send(client, server, "/users/9")
                 shop.empty()
                 batch = asyncio.create_task(send(client, server, "/users/1", "/users/2?then=wait"))
@@ -324,7 +345,7 @@ async def test_the_connection_is_lost_during_the_commit(shop, postgres, is_commi
     async with FaultProxy(postgres.port).running() as proxy:
         url = shop.place.url.replace(str(postgres.port), str(proxy.port))
         with shop.server(DATABASE=url) as server:
-            async with httpx.AsyncClient(timeout=60) as client:
+            async with httpx.AsyncClient(timeout=PATIENCE) as client:
                 await send(client, server, "/users/8")
                 (proxy.drop_reply_to if is_committed else proxy.drop_request_with)(b"COMMIT")
                 answer = await send(client, server, "/users/1", "/users/2")
@@ -342,6 +363,45 @@ async def send(client, server, *paths):
     The same as `post`, beside a proxy in this process.
     """
     return await client.post(f"{server.url}/batch", json=body_of(*paths))
+
+
+def test_the_client_goes_away_during_the_commit(shop):
+    """
+    It is not cut short.
+    """
+    with shop.server(DIE="later") as server:
+        with httpx.Client(timeout=1) as client, pytest.raises(httpx.ReadTimeout):
+            client.post(f"{server.url}/batch", json=body_of("/users/1", "/users/2"))
+        assert shop.place.names == []
+        shop.open_gate()
+        wait_until(lambda: shop.place.names)
+
+    assert shop.place.names == ["user 1", "user 2"]
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_more_batches_at_a_time_than_there_are_connections(shop, pool):
+    """
+    They wait for each other, in the pool or for SQLite's lock, and each is carried out as a whole.
+    """
+    with shop.server(POOL=str(pool), **limits(total_concurrency=40)) as server:
+
+        def run(first):
+            paths = [f"/users/{number}" for number in range(first, first + 5)]
+            answers.append(post(server, *paths, paths[0] + "?bulk" if first % 10 else "/users"))
+
+        answers = []
+        threads = [threading.Thread(target=run, args=(first,)) for first in range(0, 50, 5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    succeeded = [each for each in answers if each.json()["summary"]["succeeded"]]
+    assert len(answers) == 10
+    assert all(told(each) == [DONE] * 5 + [(200, None)] for each in succeeded)
+    assert len(succeeded) == 5
+    assert len(shop.place.names) == 25
 
 
 def test_the_process_dies_in_the_middle(shop):

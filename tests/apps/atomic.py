@@ -5,7 +5,8 @@ An app over a database, whose batches are atomic where they ask for it.
 kept, ``LIMITS`` are more of them. Operations that begin are written into the file ``EFFECTS``, and
 those that wait do so until there is a file ``GATE``. ``DIE`` ends the process at the end of a
 transaction that is to be committed: ``before`` or ``after`` the database is told, or ``politely``,
-by SIGTERM, and then it waits for the gate.
+by SIGTERM, and then it waits for the gate, as it does for ``later``, which ends nothing. ``POOL``
+is how many connections there are.
 """
 
 import json
@@ -33,10 +34,16 @@ _DIE = os.environ.get("DIE")
 _URL = os.environ["DATABASE"]
 
 # SQLite waits for its lock in a thread.
-_OPTIONS = {"connect_args": {"timeout": 0.3}} if _URL.startswith("sqlite") else {}
+_OPTIONS = {"connect_args": {"timeout": 1.5}} if _URL.startswith("sqlite") else {}
 if "ISOLATION" in os.environ:
     _OPTIONS["isolation_level"] = os.environ["ISOLATION"]
-engine = create_async_engine(_URL, pool_size=2, max_overflow=0, pool_pre_ping=True, **_OPTIONS)
+engine = create_async_engine(
+    _URL,
+    pool_size=int(os.environ.get("POOL", "2")),
+    max_overflow=0,
+    pool_pre_ping=True,
+    **_OPTIONS,
+)
 database = Database(engine, timeout=5)
 
 
@@ -65,6 +72,7 @@ async def transaction():
             os.kill(os.getpid(), signal.SIGKILL)
         if _DIE == "politely":
             os.kill(os.getpid(), signal.SIGTERM)
+        if _DIE in ("later", "politely"):
             await gate()
     if _DIE == "after":
         os.kill(os.getpid(), signal.SIGKILL)
