@@ -4,6 +4,7 @@ outside, and servers of an app that uses them.
 """
 
 import json
+import sqlite3
 import time
 from contextlib import contextmanager
 
@@ -88,6 +89,28 @@ def shop_for(driver, get_postgres, folder, **env):
         yield Shop(place, folder, **env)
     finally:
         place.execute("DROP TABLE orders")
+
+
+@contextmanager
+def unavailable(shop, request):
+    """
+    Have PostgreSQL stopped, or the file of SQLite locked, for as long as the context lasts.
+    """
+    if shop.place.is_sqlite:
+        file = shop.place.url.partition("///")[2]
+        writer = sqlite3.connect(file, isolation_level=None)
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            writer.close()
+    else:
+        postgres = request.getfixturevalue("postgres")
+        postgres.stop()
+        try:
+            yield
+        finally:
+            postgres.start()
 
 
 def wait_until(condition):

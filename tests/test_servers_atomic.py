@@ -6,14 +6,13 @@ Batches in the background are in test_servers_atomic_background.py.
 """
 
 import asyncio
-import sqlite3
 import threading
 
 import httpx
 import psycopg
 import pytest
 
-from atomic_support import PATIENCE, body_of, limits, post, shop_for, told, wait_until
+from atomic_support import PATIENCE, body_of, limits, post, shop_for, told, unavailable, wait_until
 from fault_proxy import FaultProxy
 from servers import kill
 from support import until
@@ -186,28 +185,6 @@ def test_the_transaction_cannot_be_begun(shop, request):
     assert told(again) == [DONE]
     assert [number for number, *_ in shop.starts()] == [1, 3]
     assert shop.place.names == ["user 1", "user 3"]
-
-
-class unavailable:  # noqa: N801
-    """
-    A database that cannot be used for as long as the context lasts.
-    """
-
-    def __init__(self, shop, request):
-        if shop.place.is_sqlite:
-            file = shop.place.url.partition("///")[2]
-            self._writer = sqlite3.connect(file, isolation_level=None)
-            self._begin = lambda: self._writer.execute("BEGIN IMMEDIATE")
-            self._end = self._writer.close
-        else:
-            postgres = request.getfixturevalue("postgres")
-            self._begin, self._end = postgres.stop, postgres.start
-
-    def __enter__(self):
-        self._begin()
-
-    def __exit__(self, *_):
-        self._end()
 
 
 def test_the_database_refuses_the_commit(shop, server):

@@ -9,10 +9,18 @@ import time
 import httpx
 import pytest
 
-from atomic_support import PATIENCE, body_of, limits, shop_for, told_by, wait_until
+from atomic_support import (
+    PATIENCE,
+    body_of,
+    limits,
+    shop_for,
+    told_by,
+    unavailable,
+    wait_until,
+)
 from redis_server import redis_server
 from servers import kill
-from service import results_of, wait_for
+from service import results_of, status_of, wait_for
 
 UNKNOWN = (502, "commit_unknown")
 UNDONE = (424, "rolled_back")
@@ -263,3 +271,19 @@ def test_a_batch_that_fails_is_tried_again(shop):
     assert found == []
     assert third == ("completed", None, [DONE] * 3)
     assert shop.place.names == ["taken", "there now", "user 3"]
+
+
+def test_a_database_that_is_away_for_longer(shop, request):
+    """
+    The batch waits for it, as nothing of it has been tried.
+    """
+    with shop.server() as first, shop.server() as second:
+        with unavailable(shop, request):
+            batch = submit(first, "/users/1", "/users/2")
+            time.sleep(6)
+            waiting = status_of(second.url, batch).json()
+        end = ending(second, batch)
+
+    assert waiting["status"] == "processing"
+    assert end == ("completed", None, [DONE] * 2)
+    assert shop.place.names == ["user 1", "user 2"]

@@ -126,19 +126,27 @@ class AtomicCarrier:
 
     async def _begin(self) -> bool:
         """
-        Have the attempt counted; false where it may not be made.
+        Find out whether the batch is still held; false where nothing may begin.
         """
-        standing = await self._save(trial=0)
+        standing = await self._save()
         while standing is None and not self._is_interrupted:
             await anyio.sleep(RETRY)
-            standing = await self._save(trial=0)
+            standing = await self._save()
         return standing in ("held", "cancelled") and not self._is_interrupted
+
+    async def _may_start(self) -> bool:
+        """
+        Have the attempt counted, now that there is a transaction for it.
+        """
+        return await self._agree(trial=0) and not self._run.is_aborted
 
     async def _carry_out(self) -> None:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep_hold)
-                verdict = await self._run.run(tasks, before_commit=self._may_commit)
+                verdict = await self._run.run(
+                    tasks, before_start=self._may_start, before_commit=self._may_commit
+                )
                 await self._finish(verdict)
                 self._end()
         except* RuntimeError:
@@ -161,12 +169,18 @@ class AtomicCarrier:
         """
         Tell the store that the transaction may be committed from now on.
         """
-        while (standing := await self._save(allowed=len(self._operations))) is None:
+        return await self._agree(allowed=len(self._operations)) and not self._run.is_aborted
+
+    async def _agree(self, **told: Any) -> bool:
+        """
+        Tell the store something while the transaction is open; false where that has to end.
+        """
+        while (standing := await self._save(**told)) is None:
             if monotonic() > self._fence:
                 self._is_interrupted = True
                 return False
             await anyio.sleep(RETRY)
-        return standing == "held" and not self._run.is_aborted
+        return standing == "held"
 
     async def _finish(self, verdict: Verdict) -> None:
         if verdict is Verdict.UNAVAILABLE or self._is_lost:

@@ -91,6 +91,7 @@ class AtomicRun:
         self,
         tasks: TaskGroup,
         *,
+        before_start: Callable[[], Awaitable[bool]] | None = None,
         before_commit: Callable[[], Awaitable[bool]],
         seconds: float = math.inf,
     ) -> Verdict:
@@ -99,11 +100,14 @@ class AtomicRun:
 
         Args:
             tasks: Where operations run; it may have to wait for them for longer.
+            before_start: Says once the transaction has begun whether operations may start.
             before_commit: Says at the last moment whether the transaction may be committed.
             seconds: After which operations are given up.
         """
 
         async def work() -> bool:
+            if before_start is not None and not await before_start():
+                return False
             return await self._carry_out(tasks, seconds) and await before_commit()
 
         transaction = self._engine.transaction
