@@ -209,18 +209,17 @@ def test_a_server_that_stops_and_comes_to_the_end_in_time(shop):
 
 def test_a_server_that_is_stopped_during_the_commit(shop):
     """
-    The commit comes to its end, and is told.
+    The commit comes to its end, and is told; the other one waits for it meanwhile.
     """
-    lasting = limits(lease=20)
-    with shop.server(DIE="politely", **lasting) as first:
+    with shop.server(DIE="politely") as first:
         batch = submit(first, "/users/1", "/users/2")
         wait_until(lambda: "Shutting down" in first.log())
-        time.sleep(1)
-        assert shop.place.names == []
-        shop.open_gate()
-        is_dead(first)
-    with shop.server(**lasting) as second:
-        end = ending(second, batch)
+        with shop.server() as second:
+            time.sleep(2.5)
+            assert shop.place.names == []
+            shop.open_gate()
+            is_dead(first)
+            end = ending(second, batch)
 
     assert end == ("completed", None, [DONE] * 2)
     assert [number for number, *_ in shop.starts()] == [1, 2]
@@ -287,3 +286,46 @@ def test_a_database_that_is_away_for_longer(shop, request):
     assert waiting["status"] == "processing"
     assert end == ("completed", None, [DONE] * 2)
     assert shop.place.names == ["user 1", "user 2"]
+
+
+def test_a_batch_that_is_cancelled_during_its_commit(shop):
+    """
+    It is too late for that: what its operations are told is what is in the database.
+    """
+    with shop.server(DIE="later") as server:
+        batch = submit(server, "/users/1", "/users/2")
+        shop.wait_for_starts(2)
+        time.sleep(0.5)
+        answer = httpx.delete(f"{server.url}/batch/{batch['batchId']}", timeout=PATIENCE)
+        time.sleep(2.5)
+        shop.open_gate()
+        end = ending(server, batch)
+
+    assert answer.json()["status"] == "cancelled"
+    assert end == ("cancelled", None, [DONE] * 2)
+    assert shop.place.names == ["user 1", "user 2"]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3])
+def test_a_store_that_hangs_before_the_commit(shop, redis, seconds):
+    """
+    Without its word nothing is committed; the batch is there once, or it is told that nobody knows.
+    """
+    with shop.server() as first, shop.server() as second:
+        batch = submit(first, *THREE)
+        shop.wait_for_starts(2)
+        with redis.frozen():
+            shop.open_gate()
+            shop.wait_for_starts(3)
+            time.sleep(seconds)
+            assert seconds < 1 or shop.place.names == []
+        end = ending(second, batch)
+        found = shop.place.names
+        if end[0] == "failed":
+            assert end[1:] == ("commit_unknown", [UNKNOWN] * 3)
+            assert ending(first, retry(first, batch))[0] == "completed"
+        else:
+            assert end == ("completed", None, [DONE] * 3)
+            assert len(found) == 3
+
+    assert shop.place.names == ["user 1", "user 2", "user 3"]

@@ -156,11 +156,13 @@ class AtomicCarrier:
 
     async def _keep_hold(self) -> None:
         """
-        Keep the lease alive, and roll back where the batch is not wanted any more.
+        Keep the lease alive to the end, and roll back where the batch is not wanted any more.
         """
         while not self._ended.is_set():
-            if self._is_cancelled or self._is_interrupted or self._is_lost:
+            is_unwanted = self._is_cancelled or self._is_interrupted or self._is_lost
+            if is_unwanted and not self._run.is_aborted:
                 await self._run.abort()
+            if self._is_lost:
                 return
             await self._news.wait(self._terms.beat)
             await self._save()
