@@ -57,7 +57,10 @@ class Counters:
         self._have_begun = anyio.Event()
         self._looks = looks
         self.mark = bulk(max_delay=LONG)(self._mark)
-        routes = [Route("/{number:int}", self._answer, methods=["POST"])]
+        routes = [
+            Route("/{number:int}", self._answer, methods=["POST"]),
+            Route("/alone/{number:int}", self._answer_alone, methods=["POST"]),
+        ]
         self.app = BatchMiddleware(Starlette(routes=routes))
 
     async def _mark(self, numbers):
@@ -84,6 +87,10 @@ class Counters:
 
     async def _answer(self, request):
         return JSONResponse(await self.mark(request.path_params["number"]), 201)
+
+    async def _answer_alone(self, request):
+        (number,) = await self._mark([request.path_params["number"]])
+        return JSONResponse(number, 201)
 
 
 async def run_both(place, counters, *batches):
@@ -152,6 +159,30 @@ async def test_a_call_of_one_item_is_not_made_again(place):
 
     assert statuses == [201, 500]
     assert counters.calls == 2
+
+
+@pytest.mark.usefixtures("rows")
+async def test_two_atomic_batches_that_lock_each_other_out(place):
+    """
+    PostgreSQL refuses one operation of one of them, which is undone; the other is carried out.
+    """
+    async with place.opened(pool_size=2) as database:
+        counters = Counters(database)
+        app = BatchMiddleware(counters.app.app, transaction=database)
+        exchanges = []
+
+        async def send(*paths):
+            exchanges.append(await submit(app, *paths, atomic=True))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send, "POST /alone/0", "POST /alone/1", "POST /alone/2")
+            tasks.start_soon(send, "POST /alone/1", "POST /alone/0", "POST /alone/3")
+
+    done, undone = sorted(exchanges, key=lambda each: each.statuses)
+    assert done.statuses == [201] * 3
+    assert undone.statuses == [424, 500, 424]
+    marked = sorted(result["result"] for result in done.results)
+    assert [number for number, name in enumerate(place.names) if name.endswith("+")] == marked
 
 
 async def test_a_connection_lost_in_the_middle_of_a_call(place_without_keys, postgres):
