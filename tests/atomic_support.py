@@ -46,13 +46,13 @@ class Shop:
         self._gate.unlink(missing_ok=True)
 
     @contextmanager
-    def server(self, **env):
+    def server(self, *options, **env):
         """
-        One more server, with further variables of its environment.
+        One more server, with further options and variables of its environment.
         """
         self._count += 1
         env = {"DATABASE": self.place.url, **self._env, **env}
-        with serving(KIND, APP, self._folder / str(self._count), env=env) as server:
+        with serving(KIND, APP, self._folder / str(self._count), *options, env=env) as server:
             yield server
 
     def open_gate(self):

@@ -6,6 +6,8 @@ Batches in the background are in test_servers_atomic_background.py.
 """
 
 import asyncio
+import contextlib
+import signal
 import threading
 
 import httpx
@@ -379,6 +381,39 @@ def test_more_batches_at_a_time_than_there_are_connections(shop, pool):
     assert all(told(each) == [DONE] * 5 + [(200, None)] for each in succeeded)
     assert len(succeeded) == 5
     assert len(shop.place.names) == 25
+
+
+def test_the_server_stops_and_does_not_wait(shop):
+    """
+    It cancels what is in the middle, and that is rolled back.
+    """
+    with shop.server("--timeout-graceful-shutdown", "1") as server:
+        answers = []
+
+        def run():
+            with contextlib.suppress(httpx.TransportError):
+                answers.append(post(server, "/users/1", "/users/2?then=wait", "/users/3?bulk"))
+
+        batch = threading.Thread(target=run)
+        batch.start()
+        shop.wait_for_starts(2)
+        server.process.send_signal(signal.SIGTERM)
+        batch.join()
+
+    assert [each.status_code for each in answers] in ([], [500])
+    assert shop.place.names == []
+
+
+@busy_ways
+def test_an_operation_is_late_and_others_wait_with_it_for_a_call(shop, server, how):
+    """
+    Theirs is not the fault, but they are as late; nothing of it is there.
+    """
+    answer = post(server, "/users/1?bulk", f"/users/2?then={how}", "/users/3?bulk")
+
+    assert set(told(answer)) <= {UNDONE, (504, "operation_timeout")}
+    assert (504, "operation_timeout") in told(answer)
+    assert shop.place.names == []
 
 
 def test_the_process_dies_in_the_middle(shop):

@@ -329,3 +329,42 @@ def test_a_store_that_hangs_before_the_commit(shop, redis, seconds):
             assert len(found) == 3
 
     assert shop.place.names == ["user 1", "user 2", "user 3"]
+
+
+def test_a_store_that_has_lost_the_batch(shop, redis):
+    """
+    Nobody could be told of it any more, and so it is rolled back.
+    """
+    with shop.server() as server:
+        submit(server, *THREE)
+        shop.wait_for_starts(2)
+        redis.client.flushall()
+        shop.open_gate()
+        time.sleep(2)
+
+    assert shop.place.names == []
+    assert {pid for _, pid, _ in shop.starts()} == {server.process.pid}
+
+
+def test_a_process_that_is_paused_for_too_long(shop):
+    """
+    The other one takes the batch over, and can go on when the first one has woken up, which finds
+    that the batch is not its own, and rolls back what locks the other out.
+    """
+    with shop.server() as first, shop.server() as second:
+        batch = submit(first, *THREE)
+        holder, other = who_holds(shop, first, second)
+        shop.wait_for_starts(2)
+        holder.process.send_signal(signal.SIGSTOP)
+        try:
+            shop.open_gate()
+            if shop.place.is_sqlite:
+                wait_until(lambda: "No transaction could be begun" in other.log())
+            else:
+                shop.wait_for_starts(3)
+        finally:
+            holder.process.send_signal(signal.SIGCONT)
+        end = ending(other, batch)
+
+    assert end == ("completed", None, [DONE] * 3)
+    assert shop.place.names == ["user 1", "user 2", "user 3"]
