@@ -178,7 +178,7 @@ class AtomicCarrier:
         Tell the store something while the transaction is open; false where that has to end.
         """
         while (standing := await self._save(**told)) is None:
-            if monotonic() > self._fence:
+            if self._is_interrupted or monotonic() > self._fence:
                 self._is_interrupted = True
                 return False
             await anyio.sleep(RETRY)
