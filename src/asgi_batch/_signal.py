@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -42,8 +43,8 @@ class _AsyncioSignal:
 
     __slots__ = ("_future",)
 
-    def __init__(self) -> None:
-        self._future = asyncio.get_running_loop().create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future = loop.create_future()
 
     def set(self) -> None:
         if not self._future.done():
@@ -60,5 +61,6 @@ def signal_factory() -> Callable[[], Signal]:
     """
     Makes signals for the running event loop.
     """
-    is_asyncio = anyio.get_cancelled_exc_class() is asyncio.CancelledError
-    return _AsyncioSignal if is_asyncio else anyio.Event
+    if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        return anyio.Event
+    return partial(_AsyncioSignal, asyncio.get_running_loop())

@@ -64,6 +64,12 @@ class TaskGuard:
             not self.is_clean() and anyio.current_effective_deadline() != -math.inf
         )
 
+    def is_cancelled(self) -> bool:
+        """
+        Whether the cancel scope of then, or one around it, has been cancelled.
+        """
+        return anyio.current_effective_deadline() == -math.inf
+
     def absorb(self) -> None:
         """
         Forget a cancellation that has been caught and that nobody but the app asked for.
@@ -88,6 +94,11 @@ class _AsyncioGuard(TaskGuard):
 
     def is_clean(self) -> bool:
         return self._state.cancel_scope is self._scope and not self._task.cancelling()
+
+    def is_cancelled(self) -> bool:
+        # It is asked after each operation that has waited, and anyio's own way takes a system call.
+        found: bool | None = getattr(self._scope, "_effectively_cancelled", None)
+        return super().is_cancelled() if found is None else found
 
     def absorb(self) -> None:
         while self._task.cancelling():

@@ -171,11 +171,8 @@ class Worker:
         """
         Whether somebody has cancelled the whole batch, and not this worker or its operation.
         """
-        return (
-            anyio.current_effective_deadline() == -math.inf
-            and self.guard.is_in_scope()
-            and not self.scope.cancel_called
-        )
+        is_own = self.scope.cancel_called or not self.guard.is_in_scope()
+        return not is_own and self.guard.is_cancelled()
 
     async def park(self, end: anyio.Event) -> None:
         """
