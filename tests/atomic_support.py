@@ -3,6 +3,7 @@ What tests of atomic batches on real servers share: databases with two tables, l
 outside, and servers of an app that uses them.
 """
 
+import http.client
 import json
 import sqlite3
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from servers import serving
+from servers import HOST, serving
 from sqlalchemy_support import place_for
 
 KIND = "uvicorn-h11-asyncio"
@@ -33,6 +34,7 @@ class Shop:
         self._folder = folder
         self._effects = folder / "effects.log"
         self._gate = folder / "gate"
+        self._reached = folder / "reached"
         self._env = {"EFFECTS": str(self._effects), "GATE": str(self._gate), **env}
         self._count = 0
 
@@ -44,6 +46,7 @@ class Shop:
         self.place.execute("DELETE FROM users")
         self._effects.write_text("")
         self._gate.unlink(missing_ok=True)
+        self._reached.unlink(missing_ok=True)
 
     @contextmanager
     def server(self, *options, **env):
@@ -60,6 +63,12 @@ class Shop:
         Let operations go on that wait.
         """
         self._gate.touch()
+
+    def is_at_gate(self):
+        """
+        Whether something waits for it.
+        """
+        return self._reached.exists()
 
     def starts(self):
         """
@@ -139,6 +148,20 @@ def post(server, *paths, timeout=PATIENCE, **headers):
     """
     body = body_of(*paths)
     return httpx.post(f"{server.url}/batch", json=body, headers=headers, timeout=timeout)
+
+
+@contextmanager
+def gone_after(server, *paths):
+    """
+    A client that sends an atomic batch and goes away at the end of the context.
+    """
+    connection = http.client.HTTPConnection(HOST, server.port)
+    try:
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/batch", json.dumps(body_of(*paths)), headers)
+        yield
+    finally:
+        connection.close()
 
 
 def told(answer):

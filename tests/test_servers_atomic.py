@@ -14,7 +14,17 @@ import httpx
 import psycopg
 import pytest
 
-from atomic_support import PATIENCE, body_of, limits, post, shop_for, told, unavailable, wait_until
+from atomic_support import (
+    PATIENCE,
+    body_of,
+    gone_after,
+    limits,
+    post,
+    shop_for,
+    told,
+    unavailable,
+    wait_until,
+)
 from fault_proxy import FaultProxy
 from servers import kill
 from support import until
@@ -159,12 +169,8 @@ def test_the_client_goes_away(shop, how):
     In the middle of the second operation; the third never starts.
     """
     with shop.server() as server:
-        with httpx.Client(timeout=1) as client, pytest.raises(httpx.ReadTimeout):
-            client.post(
-                f"{server.url}/batch",
-                json=body_of("/users/1", f"/users/2?then={how}", "/users/3"),
-            )
-        shop.wait_for_starts(2)
+        with gone_after(server, "/users/1", f"/users/2?then={how}", "/users/3"):
+            shop.wait_for_starts(2)
         # In SQLite it waits for the lock until the transaction has been rolled back.
         wait_until(lambda: post(server, "/users/4").status_code == 200)
 
@@ -211,7 +217,7 @@ def test_the_database_cannot_serialize_the_commit(shop, postgres):
         paths = ("/users", "/users/1", "/users/2?then=wait")
         batch = threading.Thread(target=lambda: answers.append(post(server, *paths)))
         batch.start()
-        shop.wait_for_starts(2)
+        wait_until(shop.is_at_gate)
         with psycopg.connect(postgres.dsn) as connection:
             connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
             connection.execute("SELECT count(*) FROM users")
@@ -241,7 +247,7 @@ def test_the_connection_is_lost_before_the_commit(shop, postgres, how, expected)
         batch = threading.Thread(target=lambda: answers.append(post(server, *paths)))
         batch.start()
         shop.wait_for_starts(2)
-        wait_until(lambda: postgres.clients("active" if how == "sleep" else "idle in %"))
+        wait_until(lambda: postgres.clients("active") if how == "sleep" else shop.is_at_gate())
         postgres.kill_connections()
         shop.open_gate()
         batch.join()
@@ -262,8 +268,7 @@ def test_the_connection_is_lost_after_the_last_operation(shop, postgres):
         paths = ("/users/1", "/users/2?then=wait")
         batch = threading.Thread(target=lambda: answers.append(post(server, *paths)))
         batch.start()
-        shop.wait_for_starts(2)
-        wait_until(lambda: postgres.clients("idle in %"))
+        wait_until(shop.is_at_gate)
         postgres.kill_connections()
         shop.open_gate()
         batch.join()
@@ -305,7 +310,7 @@ async def test_the_database_hangs_before_the_commit(shop, postgres):
                 await send(client, server, "/users/9")
                 shop.empty()
                 batch = asyncio.create_task(send(client, server, "/users/1", "/users/2?then=wait"))
-                await until(lambda: len(shop.starts()) == 2 and postgres.clients("idle in %"))
+                await until(shop.is_at_gate)
                 proxy.is_silent = True
                 shop.open_gate()
                 answer = await batch
@@ -349,8 +354,8 @@ def test_the_client_goes_away_during_the_commit(shop):
     It is not cut short.
     """
     with shop.server(DIE="later") as server:
-        with httpx.Client(timeout=1) as client, pytest.raises(httpx.ReadTimeout):
-            client.post(f"{server.url}/batch", json=body_of("/users/1", "/users/2"))
+        with gone_after(server, "/users/1", "/users/2"):
+            wait_until(shop.is_at_gate)
         assert shop.place.names == []
         shop.open_gate()
         wait_until(lambda: shop.place.names)

@@ -294,8 +294,7 @@ def test_a_batch_that_is_cancelled_during_its_commit(shop):
     """
     with shop.server(DIE="later") as server:
         batch = submit(server, "/users/1", "/users/2")
-        shop.wait_for_starts(2)
-        time.sleep(0.5)
+        wait_until(shop.is_at_gate)
         answer = httpx.delete(f"{server.url}/batch/{batch['batchId']}", timeout=PATIENCE)
         time.sleep(2.5)
         shop.open_gate()

@@ -30,6 +30,7 @@ from sqlalchemy_support import User
 
 _EFFECTS = os.open(os.environ["EFFECTS"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 _GATE = Path(os.environ["GATE"])
+_REACHED = _GATE.with_name("reached")
 _DIE = os.environ.get("DIE")
 _URL = os.environ["DATABASE"]
 
@@ -80,8 +81,9 @@ async def transaction():
 
 async def gate():
     """
-    Wait until the test says otherwise.
+    Wait until the test says otherwise, and let it know.
     """
+    _REACHED.touch()
     while not _GATE.exists():  # noqa: ASYNC110, ASYNC240
         await anyio.sleep(0.01)
 
