@@ -116,14 +116,15 @@ async def test_several_bad_rows(place):
 
 async def test_more_bad_rows_than_can_be_told_apart(place):
     """
-    Then others fail with them, and are not there either.
+    Then others fail with them and are not there either, but nobody says that it was their fault.
     """
     bad = {f"_{n}": "" for n in range(0, 500, 10)}
     async with shop_at(place, max_size=500, max_calls=30) as shop:
         exchange = await submit(shop.app, *users(500, **bad))
 
     assert len(shop.calls) <= 30
-    assert all(exchange.statuses[n] == 409 for n in range(0, 500, 10))
+    assert all(exchange.statuses[n] in (409, 500) for n in range(0, 500, 10))
+    assert all(exchange.statuses[n] in (201, 500) for n in range(500) if n % 10)
     assert_answers_are_true(place, exchange)
 
 
