@@ -311,3 +311,47 @@ async def test_a_batch_that_was_cancelled_before_it_was_claimed():
     assert transactions.log == []
     assert (snapshot.status, snapshot.error) == ("cancelled", None)
     assert await endings(store, batch_id) == ["cancelled"] * TOTAL
+
+
+async def test_a_batch_that_is_lost_in_the_middle():
+    """
+    It is rolled back, and nobody is told of anything.
+    """
+    transactions, entered = Transactions(), anyio.Event()
+    store = Notes(transactions.log)
+
+    async def stuck(scope, receive, send):
+        entered.set()
+        await anyio.sleep(1000)
+
+    batch_id = await kept(store)
+    async with process(transactions, store, stuck, lease=0.3).running():
+        await entered.wait()
+        store._records[batch_id].epoch += 1
+        await until(lambda: "rollback" in transactions.log)
+
+    assert transactions.log == ["begin", "rollback"]
+    assert (await store.snapshot(batch_id)).completed == 0
+    assert store.released == []
+
+
+async def test_a_batch_that_is_cancelled_during_the_commit():
+    """
+    It is held to the end, so that no other process takes it for one whose holder has died, and its
+    operations are told that they have happened.
+    """
+    transactions = Transactions()
+    transactions.may_commit = anyio.Event()
+    store = Notes(transactions.log)
+    batch_id = await kept(store)
+    async with process(transactions, store, lease=0.3).running():
+        await transactions.committing.wait()
+        await store.cancel(batch_id)
+        told = store.asked["save"]
+        await until(lambda: store.asked["save"] > told + 5)
+        transactions.may_commit.set()
+        await finished(store, batch_id)
+
+    assert (await store.snapshot(batch_id)).status == "cancelled"
+    assert await endings(store, batch_id) == [200] * TOTAL
+    assert transactions.log == ["begin", "a", "b", "c", "told", "commit"]
