@@ -2,7 +2,7 @@
 Atomic batches: all operations happen, or none does, and the answer says which.
 
 The transactions of these tests only note what becomes of them; those of real databases are in
-test_atomic_database.py.
+test_servers_atomic.py.
 """
 
 import json
