@@ -12,8 +12,9 @@ from asgi_batch._core.packing import pack_caller, pack_operations
 from asgi_batch._core.records import NewBatch, Saving
 from asgi_batch.errors import StoreUnavailable
 from background import Clock, Store, endings, finished, operations
-from support import batch_scope, until
+from support import batch_scope, respond, until
 from test_atomic import Transactions, app_of
+from test_isolation import LEAKS
 
 TOTAL = 3
 
@@ -355,3 +356,77 @@ async def test_a_batch_that_is_cancelled_during_the_commit():
     assert (await store.snapshot(batch_id)).status == "cancelled"
     assert await endings(store, batch_id) == [200] * TOTAL
     assert transactions.log == ["begin", "a", "b", "c", "told", "commit"]
+
+
+async def test_a_store_that_is_silent_before_anything():
+    """
+    No transaction begins before it is known that the batch is still held.
+    """
+    transactions = Transactions()
+    store = Notes(transactions.log)
+    store.errors["save"] = StoreUnavailable("silent")
+    batch_id = await kept(store)
+    async with process(transactions, store).running():
+        await until(lambda: store.asked.get("save", 0) > 1)
+        before = list(transactions.log)
+        store.errors.clear()
+        await finished(store, batch_id)
+
+    assert before == []
+    assert transactions.log[-1] == "commit"
+
+
+async def test_a_process_that_stops_before_anything():
+    """
+    It leaves the batch as it is.
+    """
+    transactions = Transactions()
+    store = Notes(transactions.log)
+    store.errors["save"] = StoreUnavailable("silent")
+    await kept(store)
+    with anyio.fail_after(10):
+        async with process(transactions, store, drain_timeout=0.05).running():
+            await until(lambda: store.asked.get("save", 0))
+
+    assert transactions.log == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("leak", LEAKS)
+async def test_an_operation_that_leaves_a_cancel_scope_open(leak, moment):
+    """
+    It has answered, and so it has succeeded; the process goes on.
+    """
+    transactions = Transactions()
+    store = Notes(transactions.log)
+
+    async def app(scope, receive, send):
+        if moment == "before" and leak is LEAKS[0]:
+            leak()
+        await respond(send)
+        if moment == "after":
+            leak()
+
+    first = await kept(store)
+    async with process(transactions, store, app).running():
+        await finished(store, first)
+        second = await kept(store)
+        await finished(store, second)
+
+    assert transactions.log == ["begin", "told", "commit"] * 2
+    assert (await store.snapshot(first)).succeeded == TOTAL
+
+
+async def test_an_error_of_the_store_is_not_taken_for_a_leak(caplog):
+    """
+    The batch is given up by this process, and the log says why.
+    """
+    transactions = Transactions()
+    store = Notes(transactions.log)
+    store.errors["trial"] = RuntimeError("a bug")
+    await kept(store)
+    async with process(transactions, store).running():
+        await until(lambda: "is given up by this process" in caplog.text)
+
+    assert "a bug" in caplog.text
+    assert transactions.log == ["begin", "rollback"]

@@ -12,8 +12,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from asgi_batch import BatchMiddleware, Limits, bulk
+from asgi_batch._transaction import run_in
 from asgi_batch.errors import OutcomeUnknown
 from support import batch_scope, releasing, respond, settled, submit, submitted, until
+from test_isolation import LEAKS
 
 LONG = 1000.0
 LATER = {"headers": [(b"content-type", b"application/json"), (b"prefer", b"respond-async")]}
@@ -308,3 +310,98 @@ class TestTooLate:
 
         assert exchange.statuses == [404]
         assert "was not rolled back within 0.05 seconds" in caplog.text
+
+
+class Raising:
+    """
+    A transaction that raises what it was left with, as an object may.
+    """
+
+    def __init__(self):
+        self.left_with = []
+
+    def __call__(self):
+        return self
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, traceback):
+        self.left_with.append(kind)
+        if error is not None:
+            raise error
+
+
+async def test_a_transaction_that_raises_what_it_was_left_with(caplog):
+    """
+    That is no error of the rollback.
+    """
+    transaction = Raising()
+
+    async def app(scope, receive, send):
+        await respond(send, status=409)
+
+    exchange = await submit(BatchMiddleware(app, transaction=transaction), "POST /a", atomic=True)
+
+    assert exchange.statuses == [409]
+    assert len(transaction.left_with) == 1
+    assert "could not be rolled back" not in caplog.text
+
+
+async def test_an_error_of_our_own_rolls_back():
+    """
+    And is raised afterwards.
+    """
+    log = Log()
+
+    async def work():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await run_in(log, work, patience=5)
+
+    assert log == ["begin", "rollback"]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+async def test_an_operation_that_leaves_a_cancel_scope_open(leak):
+    """
+    It has answered, and so it has succeeded; the batch is committed and answered.
+    """
+    log = Log()
+
+    async def app(scope, receive, send):
+        await respond(send)
+        leak()
+
+    exchange = await submit(
+        BatchMiddleware(app, transaction=log), "POST /a", "POST /b", atomic=True
+    )
+
+    assert exchange.statuses == [200, 200]
+    assert log == ["begin", "commit"]
+
+
+async def test_a_server_that_stops_during_the_commit():
+    """
+    What has been committed is no error, and the cancellation is obeyed.
+    """
+    log, committing = [], anyio.Event()
+
+    @asynccontextmanager
+    async def transaction():
+        yield
+        committing.set()
+        await anyio.sleep(0.05)
+        log.append("commit")
+
+    async def app(scope, receive, send):
+        await respond(send)
+
+    middleware = BatchMiddleware(app, transaction=transaction)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: submit(middleware, "POST /a", atomic=True))
+        await committing.wait()
+        tasks.cancel_scope.cancel()
+
+    assert log == ["commit"]

@@ -275,3 +275,113 @@ async def test_a_cancelled_batch_whose_operations_may_not_start():
 
     assert before == []
     assert set(ends) == {200, "cancelled"}
+
+
+async def test_a_full_call_that_has_waited_too_long_for_a_place_is_made_once():
+    """
+    It is made beside a slow operation, and not once more when that one gives its place up.
+    """
+    calls = []
+
+    @bulk(max_size=2, max_delay=0.05)
+    async def insert(items):
+        calls.append(items)
+        return items
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/slow":
+            await anyio.sleep(0.3)
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(insert, "first")
+                await anyio.sleep(0.02)
+                tasks.start_soon(insert, "second")
+        await respond(send)
+
+    app = batching(app, concurrency=1)
+    exchange = await submit(app, "GET /a", "GET /slow", "GET /slow")
+
+    assert exchange.statuses == [200] * 3
+    assert calls == [["first", "second"]]
+    assert is_even(app)
+
+
+async def test_an_operation_that_is_late_after_its_call_has_been_made():
+    """
+    It has an answer and no place to go on in: it is 504, and nobody waits for it.
+    """
+
+    @bulk(max_delay=LONG)
+    async def insert(items):
+        return items
+
+    async def app(scope, receive, send):
+        await insert(scope["path"])
+        if scope["path"] == "/slow":
+            await anyio.sleep(0.3)
+        await respond(send)
+
+    app = batching(app, concurrency=1)
+    late = {"method": "GET", "path": "/late", "timeout": 0.1}
+    exchange = await submit(app, "GET /slow", late, "GET /b")
+
+    assert exchange.statuses == [200, 504, 200]
+    assert is_even(app)
+
+
+async def test_what_still_waits_when_the_batch_has_been_answered():
+    """
+    The call of a background task is made then, though an operation that was given up goes on.
+    """
+    calls, has_ended = [], anyio.Event()
+
+    @bulk(max_delay=LONG)
+    async def insert(items):
+        calls.append(items)
+        return items
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/stuck":
+            with anyio.CancelScope(shield=True):
+                await has_ended.wait()
+            return
+        await anyio.sleep(0.01)
+        await respond(send)
+        await insert(scope["path"])
+        has_ended.set()
+
+    app = batching(app)
+    stuck = {"method": "GET", "path": "/stuck", "timeout": 0.1}
+    exchange = await submit(app, stuck, "GET /a")
+
+    assert exchange.statuses == [504, 200]
+    assert calls == [["/a"]]
+    assert is_even(app)
+
+
+async def test_a_server_that_stops_while_a_call_is_made():
+    """
+    The call is ended, and the cancellation obeyed.
+    """
+    begun, ends = anyio.Event(), []
+
+    @bulk()
+    async def insert(items):
+        begun.set()
+        try:
+            await anyio.sleep(LONG)
+        finally:
+            ends.append(items)
+
+    async def app(scope, receive, send):
+        await insert(scope["path"])
+        await respond(send)
+
+    app = batching(app)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(submit, app, *paths(2))
+        await begun.wait()
+        tasks.cancel_scope.cancel()
+
+    assert ends == [["/0", "/1"]]
+    assert is_even(app)

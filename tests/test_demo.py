@@ -410,8 +410,8 @@ WRONG_SHOP = [
     ),
     pytest.param(
         "users.py",
-        "@bulk(max_size=500,",
-        "@bulk(max_size=1,",
+        "@bulk(max_size=500)",
+        "@bulk(max_size=1)",
         "INSERT statements: 1000 instead of 2",
         id="one by one",
     ),

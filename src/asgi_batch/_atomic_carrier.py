@@ -24,6 +24,7 @@ from asgi_batch._core.reports import Ending
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._ledger import Ledger
 from asgi_batch._news import News
+from asgi_batch._task_guard import tasks_for
 from asgi_batch._terms import RETRY, Terms
 from asgi_batch._transaction import Verdict
 from asgi_batch.errors import StoreUnavailable
@@ -141,18 +142,14 @@ class AtomicCarrier:
         return await self._agree(trial=0) and not self._run.is_aborted
 
     async def _carry_out(self) -> None:
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._keep_hold)
-                verdict = await self._run.run(
-                    tasks, before_start=self._may_start, before_commit=self._may_commit
-                )
+        async with tasks_for(self._run) as tasks:
+            tasks.start_soon(self._keep_hold)
+            verdict = await self._run.run(
+                tasks, before_start=self._may_start, before_commit=self._may_commit
+            )
+            with self._run.shelter():
                 await self._finish(verdict)
-                self._end()
-        except* RuntimeError:
-            # What apps leave behind in a task comes up when the task ends. It has been logged.
-            if not self._run.has_remains:
-                raise
+            self._end()
 
     async def _keep_hold(self) -> None:
         """

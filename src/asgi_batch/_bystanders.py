@@ -83,8 +83,7 @@ class Bystanders:
         if worker is None or not worker.is_aside or index in self._waits:
             return False
         self._crew.take_back(worker)
-        if not worker.has_token and index not in self._at_door:
-            worker.has_token = self._door.try_acquire(worker)
+        worker.has_token = index not in self._at_door and self._door.try_acquire(worker)
         return True
 
     def come_back_at_once(self, index: int) -> None:

@@ -26,6 +26,7 @@ from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._news import News
 from asgi_batch._pending import SMALL_GROUP, Pending
+from asgi_batch._task_guard import tasks_for
 from asgi_batch._terms import RETRY, Terms
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.ports import Standing
@@ -152,15 +153,10 @@ class Carrier:
         return not self._is_stopped and not self._ledger.results[operation.index]
 
     async def _run(self, execution: Execution) -> None:
-        try:
-            async with anyio.create_task_group() as tasks:
-                execution.start(tasks)
-                await execution.wait()
-                execution.close()
-        except* RuntimeError:
-            # What apps leave behind in a task comes up when the task ends. It has been logged.
-            if not execution.has_remains:
-                raise
+        async with tasks_for(execution) as tasks:
+            execution.start(tasks)
+            await execution.wait()
+            execution.close()
         self._heed_failures()
 
     async def _run_alone(self, operation: Operation) -> None:

@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
 
 import anyio
 from anyio._backends import _asyncio as anyio_asyncio
+from anyio.abc import TaskGroup
 
 _UNKNOWN: Final = object()
 
@@ -111,3 +114,33 @@ def guard_task() -> TaskGuard:
     """
     is_asyncio = anyio.get_cancelled_exc_class() is asyncio.CancelledError
     return _AsyncioGuard() if is_asyncio else TaskGuard()
+
+
+class Run(Protocol):
+    """
+    Whatever runs operations.
+    """
+
+    @property
+    def has_remains(self) -> bool:
+        """
+        Whether an operation has left something in the task that ran it.
+        """
+        ...
+
+
+@asynccontextmanager
+async def tasks_for(run: Run) -> AsyncIterator[TaskGroup]:
+    """
+    A task group in which operations run.
+
+    What apps leave behind in a task comes up as a RuntimeError when the task ends. It has been
+    logged, and ends here.
+    """
+    try:
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+    except BaseExceptionGroup as errors:
+        _, others = errors.split(RuntimeError)
+        if others is not None or not run.has_remains:
+            raise

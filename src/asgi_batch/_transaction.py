@@ -114,7 +114,9 @@ class _Attempt:
         """
         if self.scope.cancelled_caught:
             logger.error(_TOO_LATE[self.verdict], self._patience)
-        if not isinstance(self._cause, (_RollBack, anyio.get_cancelled_exc_class())):
+        if isinstance(self._cause, _RollBack):
+            return
+        if not isinstance(self._cause, anyio.get_cancelled_exc_class()):
             raise self._cause
         is_cancelled = anyio.current_effective_deadline() == -math.inf
         if is_cancelled or not self._guard.is_clean():

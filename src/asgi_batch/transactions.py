@@ -108,7 +108,11 @@ class AtomicRun:
         async def work() -> bool:
             if before_start is not None and not await before_start():
                 return False
-            return await self._carry_out(tasks, seconds) and await before_commit()
+            may_commit = False
+            if await self._carry_out(tasks, seconds):
+                with self.shelter():
+                    may_commit = await before_commit()
+            return may_commit
 
         transaction = self._engine.transaction
         assert transaction is not None
@@ -116,6 +120,13 @@ class AtomicRun:
         if verdict in FAILURES and not self.is_aborted:
             self._ledger.undo(self._batch.operations, FAILURES[verdict])
         return verdict
+
+    def shelter(self) -> anyio.CancelScope:
+        """
+        Protects what follows from what operations have left in the tasks that ran them: that comes
+        up when these end, and cancels whatever is in the same task group.
+        """
+        return anyio.CancelScope(shield=self.has_remains)
 
     async def abort(self) -> None:
         """

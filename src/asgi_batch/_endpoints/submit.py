@@ -24,6 +24,7 @@ from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._pending import Pending
 from asgi_batch._reporter import Watch
+from asgi_batch._task_guard import tasks_for
 from asgi_batch.dialects import native
 from asgi_batch.errors import TransactionUnavailable
 from asgi_batch.transactions import ENDINGS, AtomicRun
@@ -130,21 +131,17 @@ class SubmitEndpoint(AcceptingEndpoint):
             verdict = await run.run(tasks, before_commit=before_commit, seconds=seconds)
             self._watch.cancel()
             if verdict in ENDINGS and not run.is_aborted:
-                await self._answer_now(ledger)
+                with run.shelter():
+                    await self._answer_now(ledger)
         if verdict not in ENDINGS:
             raise TransactionUnavailable("No transaction can be begun just now; try again.")
         return "aborted" if run.is_aborted else ENDINGS[verdict]
 
     @asynccontextmanager
     async def _tasks(self, run: Execution | AtomicRun, ledger: Ledger) -> AsyncIterator[TaskGroup]:
-        try:
-            with self._engine.gate.counting(ledger):
-                async with anyio.create_task_group() as tasks:
-                    yield tasks
-        except* RuntimeError:
-            # What apps leave behind in a task comes up when the task ends. It has been logged.
-            if not run.has_remains:
-                raise
+        with self._engine.gate.counting(ledger):
+            async with tasks_for(run) as tasks:
+                yield tasks
         if run.has_remains:
             await self._obey_cancellation()
 
