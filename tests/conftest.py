@@ -21,7 +21,7 @@ settings.register_profile("dev", BASE, max_examples=100)
 # In CI: the same examples with every run, so that a red run is red for a reason in the commit.
 settings.register_profile("ci", BASE, max_examples=100, derandomize=True, database=None)
 # `make fuzz`: new examples for ten minutes or so, all tests of input together.
-settings.register_profile("fuzz", BASE, max_examples=5_000)
+settings.register_profile("fuzz", BASE, max_examples=2_500)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
