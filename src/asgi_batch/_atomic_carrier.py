@@ -185,9 +185,8 @@ class AtomicCarrier:
         if verdict is Verdict.UNAVAILABLE or self._is_lost:
             # It is taken over when the lease has ended, and not before.
             return
-        if verdict is not Verdict.ROLLED_BACK or self._is_cancelled:
-            await self._end_with(verdict)
-        elif self._is_interrupted:
+        is_given_back = self._is_interrupted and not self._is_cancelled
+        if verdict is Verdict.ROLLED_BACK and is_given_back:
             self._end()
             await self._terms.store.release(self._claim.hold, 0)
         else:
