@@ -42,7 +42,7 @@ class Notes(Store):
                 if isinstance(answer, Exception):
                     raise answer
                 if answer == "lost":
-                    self._records[hold.batch_id].epoch += 1
+                    self._records[hold.batch_id].parts[None].epoch += 1
         return await super().save(hold, saving)
 
     async def release(self, hold, allowed):
@@ -328,7 +328,7 @@ async def test_a_batch_that_is_lost_in_the_middle():
     batch_id = await kept(store)
     async with process(transactions, store, stuck, lease=0.3).running():
         await entered.wait()
-        store._records[batch_id].epoch += 1
+        store._records[batch_id].parts[None].epoch += 1
         await until(lambda: "rollback" in transactions.log)
 
     assert transactions.log == ["begin", "rollback"]

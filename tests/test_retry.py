@@ -680,7 +680,7 @@ class TestRedis:
             first = await accepted_and_ended(middleware, "POST /fail")
             app.seen = []
             (key,) = redis.client.scan_iter("*:ops")
-            redis.client.set(key, b"nonsense", keepttl=True)
+            redis.client.lset(key, 0, b"nonsense")
             answer = await retried(middleware, first)
 
         assert refusal(answer) == (410, "operations_erased")

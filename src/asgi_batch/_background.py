@@ -265,7 +265,7 @@ class Background:
     async def _carrier_of(self, claim: Claim) -> Holder | None:
         try:
             operations = [each async for each in in_turns(unpack_operations(claim.chunks))]
-            check_whole(operations, claim.snapshot.total)
+            check_whole(operations, claim.indexes)
             template = template_of(claim.caller, self._lifespan)
         except msgspec.DecodeError:
             logger.exception("Batch %s… cannot be read.", short(claim.hold.batch_id))

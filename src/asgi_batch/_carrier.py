@@ -277,7 +277,9 @@ class Carrier:
         self._fence = asked_at + self._terms.grace
         self._current.pace.fence = self._execution.pace.fence = self._fence
         if ends:
-            self._is_over, self._ending = True, "completed" if standing == "held" else standing
+            self._is_over = True
+            if standing != "ended":
+                self._ending = "completed" if standing == "held" else standing
         elif standing == "cancelled" and not self._has_heard:
             self.cancel()
         elif standing == "held" and not self._is_draining:

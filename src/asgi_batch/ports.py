@@ -18,6 +18,7 @@ from asgi_batch._core.records import (
     Page,
     Remains,
     Saving,
+    Share,
     Snapshot,
 )
 from asgi_batch._core.reports import BatchReport, Mode
@@ -30,8 +31,9 @@ from asgi_batch.types import ASGIApp
 TransactionFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
 #: What a holder learns from each write: go on, stop because of a cancellation, or stop because
-#: somebody else holds the batch now or it is gone.
-Standing: TypeAlias = Literal["held", "cancelled", "lost"]
+#: somebody else holds the batch now or it is gone. ``"ended"`` says that its chunk has come to its
+#: end, and the batch has not.
+Standing: TypeAlias = Literal["held", "cancelled", "lost", "ended"]
 
 
 class Store(Protocol):
@@ -99,13 +101,25 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, lease: float, batch_id: str | None = None) -> Claim | None:
+    async def claim(
+        self, lease: float, batch_id: str | None = None, chunk: int | None = None
+    ) -> Claim | None:
         """
-        Take a batch that nobody holds, the oldest first; None where there is none.
+        Take a batch, or a chunk of one that is divided, that nobody holds, the oldest first; None
+        where there is none.
 
         Args:
             lease: Seconds for which it is held.
             batch_id: Take this one and no other.
+            chunk: Of this one take this chunk.
+        """
+        ...
+
+    async def overdue(self, delay: float) -> list[Share]:
+        """
+        What may be claimed, and has not been though its time has come. Whoever is told of it sees
+        to it: nobody is told again for *delay* seconds, or as long as nothing has changed where
+        that is longer.
         """
         ...
 

@@ -30,8 +30,8 @@ _STORES = (
     "redis-uvloop",
     "sealed-asyncio",
 )
-_OF_BATCH = re.compile(r"\{ab:(\d+)\}:b:([^:]+):(?:rec|ops|res|lease)")
-_OF_SHARD = re.compile(r"\{ab:\d+\}:(?:queue|name:[0-9a-f]{64}|owner:\w+)")
+_OF_BATCH = re.compile(r"\{ab:(\d+)\}:b:([^:]+):(?:rec|ops|res|lease|\d+:rec|\d+:lease)")
+_OF_SHARD = re.compile(r"\{ab:\d+\}:(?:queue|chunks|name:[0-9a-f]{64}|owner:\w+)")
 
 
 @pytest.fixture(scope="session", params=_STORES)

@@ -84,12 +84,14 @@ class Stores(RuleBasedStateMachine):
         name=st.none() | st.sampled_from("ab"),
         fingerprint=st.sampled_from("fg"),
         owner=st.sampled_from(["", "", "one", "two"]),
+        chunk_size=st.sampled_from([0, 2, 4]),
     )
-    def create(self, name, fingerprint, owner):
+    def create(self, name, fingerprint, owner, chunk_size):
         batch = NewBatch(
             batch_id=self.redis.new_id(name, owner),
             total=TOTAL,
-            chunks=[b"chunk", b"other"],
+            chunks=[b"chunk"] * -(-TOTAL // (chunk_size or TOTAL)),
+            chunk_size=chunk_size,
             caller=b"caller",
             stops_on_error=name == "a",
             idempotency_key=name,
@@ -100,15 +102,15 @@ class Stores(RuleBasedStateMachine):
         if created not in ("full", "many"):
             self.ids.append(created.snapshot.batch_id)
 
-    @rule(number=PICKS)
-    def claim(self, number):
-        self.note(self.both("claim", LEASE, self.pick(self.ids, number)))
+    @rule(number=PICKS, chunk=st.none() | st.integers(0, 3))
+    def claim(self, number, chunk):
+        self.note(self.both("claim", LEASE, self.pick(self.ids, number), chunk))
 
     @rule()
     def claim_any(self):
         found = self.run(self.redis, "claim", LEASE)
-        chosen = None if found is None else found.hold.batch_id
-        expected = self.run(self.memory, "claim", LEASE, chosen)
+        chosen = () if found is None else found.hold.share
+        expected = self.run(self.memory, "claim", LEASE, *chosen)
 
         assert timeless(found) == timeless(expected)
         self.note(found)
@@ -138,9 +140,11 @@ class Stores(RuleBasedStateMachine):
         self.now += LEASE
         for key in self.proc.client.scan_iter("*:lease"):
             self.proc.client.delete(key)
-        for key in self.proc.client.scan_iter("*:queue"):
-            members = self.proc.client.zrange(key, 0, -1)
-            self.proc.client.zadd(key, dict.fromkeys(members, 0))
+        for line in ("*:queue", "*:chunks"):
+            for key in self.proc.client.scan_iter(line):
+                members = self.proc.client.zrangebyscore(key, 0, 8_000_000_000_000_000)
+                self.proc.client.zadd(key, {**dict.fromkeys(members, 0), "-": 0})
+                self.proc.client.zrem(key, "-")
 
     @rule(number=PICKS, after=st.integers(-1, TOTAL), limit=st.integers(0, TOTAL))
     def results(self, number, after, limit):

@@ -404,7 +404,7 @@ async def test_unknown_version_is_left_alone(store, server):
     """
     claim = await claimed(store, name="name")
     record = key_of(store, claim.hold.batch_id, "rec")
-    server.client.hset(record, "schema", "2")
+    server.client.hset(record, "schema", "99")
     before = server.client.hgetall(record)
     server.client.zadd(key_of(store, claim.hold.batch_id, "queue"), {claim.hold.batch_id: 0})
     answers = await every_verb(store, claim.hold)
@@ -703,7 +703,7 @@ async def test_hostile_ids_reach_no_server(store, server):
     asked = server.client.info("commandstats")
 
     # One claim of any batch each is no question about this one.
-    assert asked["cmdstat_time"]["calls"] == asked["cmdstat_zrange"]["calls"] / 16 == 5
+    assert asked["cmdstat_time"]["calls"] == asked["cmdstat_zrange"]["calls"] / 32 == 5
     assert set(asked) == {"cmdstat_time", "cmdstat_zrange", "cmdstat_config|resetstat"}
 
 

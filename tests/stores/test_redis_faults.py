@@ -112,7 +112,20 @@ def test_f38_every_script_has_a_row():
     """
     known = {name for name, each in vars(scripts).items() if isinstance(each, scripts.Script)}
 
-    assert set(_VERBS) == known
+    assert {*_VERBS, "POSTPONE"} == known
+
+
+async def test_f38_what_was_told_in_a_lost_reply_is_told_again(far_store, server, proxy):
+    """
+    F38: a batch whose turn it is waits for as long as if somebody had been told, and no longer.
+    """
+    batch_id = await created(far_store)
+    proxy.drop_reply_to(scripts.POSTPONE.sha.encode())
+    told = [await far_store.overdue(0.3)]
+    told.append(await eventually(lambda: far_store.overdue(0.3)))
+
+    assert proxy.dropped == 1
+    assert told == [[], [(batch_id, None)]]
 
 
 @pytest.mark.parametrize("verb", _VERBS)
@@ -706,7 +719,7 @@ async def test_f52_a_record_of_another_version_is_left_alone(store, server):
     """
     claim = await claimed(store, name="name")
     await store.save(claim.hold, saving([0]))
-    server.client.hset(key_of(store, claim.hold.batch_id, "rec"), "schema", "2")
+    server.client.hset(key_of(store, claim.hold.batch_id, "rec"), "schema", "99")
     queue = key_of(store, claim.hold.batch_id, "queue")
     # Its turn has come, so that a claim comes across it.
     server.client.zadd(queue, {claim.hold.batch_id: 0})

@@ -32,7 +32,7 @@ def counted(store, server, batch_id):
     """
     How many unfinished batches Redis counts for the owner.
     """
-    return server.client.zcard(store._keys.of(batch_id, OWNER)[5])
+    return server.client.zcard(store._keys.of(batch_id, owner=OWNER)[5])
 
 
 @pytest.mark.parametrize("name", [None, "name"])
@@ -130,6 +130,6 @@ async def test_t34_what_has_ended_is_not_kept_for_its_owner(store, server, end):
         await store.fail(claim.hold, "error")
     else:
         await store.save(claim.hold, saving(range(10), ends=True))
-    key = store._keys.of(one.batch_id, OWNER)[5]
+    key = store._keys.of(one.batch_id, owner=OWNER)[5]
 
     assert server.client.zrange(key, 0, -1) == [other.batch_id.encode()]

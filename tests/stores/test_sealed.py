@@ -68,6 +68,7 @@ def all_of(server):
     readers = {
         b"string": client.get,
         b"hash": lambda key: b"".join(client.hgetall(key).values()),
+        b"list": lambda key: b"".join(client.lrange(key, 0, -1)),
         b"zset": lambda key: b"".join(client.zrange(key, 0, -1)),
     }
     return b"".join(key + readers[client.type(key)](key) for key in client.scan_iter())
@@ -103,14 +104,14 @@ async def test_t43_a_request_that_was_changed_is_not_carried_out(server, sealed)
     """
     batch_id = await created(sealed, chunks=[b"ab"], caller=b"c")
     record, operations = [key_of(sealed, batch_id, each) for each in ("rec", "ops")]
-    kept, caller = server.client.get(operations), server.client.hget(record, "caller")
+    kept, caller = server.client.lindex(operations, 0), server.client.hget(record, "caller")
     lease = key_of(sealed, batch_id, "lease")
     claims = []
     for each in changed(kept):
-        server.client.set(operations, each, px=60_000)
+        server.client.lset(operations, 0, each)
         claims.append(await sealed.claim(LEASE, batch_id))
         server.client.delete(lease)
-    server.client.set(operations, kept, px=60_000)
+    server.client.lset(operations, 0, kept)
     for each in changed(caller):
         server.client.hset(record, "caller", each)
         claims.append(await sealed.claim(LEASE, batch_id))
@@ -176,8 +177,8 @@ async def test_t43_a_value_of_another_batch_does_not_open(server, sealed):
     T43: what was sealed for one is nothing to another.
     """
     mine, other = await created(sealed, chunks=[b"mine"]), await created(sealed, chunks=[b"other"])
-    foreign = server.client.get(key_of(sealed, other, "ops"))
-    server.client.set(key_of(sealed, mine, "ops"), foreign, px=60_000)
+    foreign = server.client.lindex(key_of(sealed, other, "ops"), 0)
+    server.client.lset(key_of(sealed, mine, "ops"), 0, foreign)
     claim = await sealed.claim(LEASE, mine)
 
     assert not is_readable(claim)
@@ -272,7 +273,7 @@ async def test_t41_what_is_kept_for_a_retry_is_sealed_as_well(server, sealed):
         with pytest.raises(StoreUnavailable):
             await other.remains(batch_id)
     operations = key_of(sealed, batch_id, "ops")
-    server.client.set(operations, server.client.get(operations) + b"x", px=60_000)
+    server.client.lset(operations, 0, server.client.lindex(operations, 0) + b"x")
     with pytest.raises(msgspec.DecodeError):
         await sealed.remains(batch_id)
 
@@ -342,7 +343,7 @@ async def test_t43_a_batch_that_was_changed_fails_as_a_whole(server):
     async with opened(server.url, encryption_key=NEW) as writer:
         batch_id = await created(writer)
         operations = key_of(writer, batch_id, "ops")
-        server.client.set(operations, server.client.get(operations)[:-1], px=60_000)
+        server.client.lset(operations, 0, server.client.lindex(operations, 0)[:-1])
     async with serving(app, store=store) as middleware:
         status = await ended(middleware, f"/batch/{batch_id}/status")
 

@@ -55,12 +55,13 @@ _decode_operations: Final = msgspec.msgpack.Decoder(list[_Packed]).decode
 _decode_caller: Final = msgspec.msgpack.Decoder(Caller).decode
 
 
-def pack_operations(operations: Sequence[Operation]) -> Iterator[bytes]:
+def pack_operations(operations: Sequence[Operation], size: int = 0) -> Iterator[bytes]:
     """
-    The *operations* in chunks, in order; each is made when it is asked for.
+    The *operations* in chunks of *size*, in order; each is made when it is asked for.
     """
-    for start in range(0, len(operations), _CHUNK):
-        yield _encode([_packed(operation) for operation in operations[start : start + _CHUNK]])
+    size = size or _CHUNK
+    for start in range(0, len(operations), size):
+        yield _encode([_packed(operation) for operation in operations[start : start + size]])
 
 
 def unpack_operations(chunks: Iterable[bytes]) -> Iterator[Operation]:
@@ -75,14 +76,14 @@ def unpack_operations(chunks: Iterable[bytes]) -> Iterator[Operation]:
             yield Operation(*msgspec.structs.astuple(packed))
 
 
-def check_whole(operations: Sequence[Operation], total: int) -> None:
+def check_whole(operations: Sequence[Operation], indexes: range) -> None:
     """
-    See that *operations* are all of a batch, each of them once and in order.
+    See that *operations* are those of these *indexes*, each of them once and in order.
 
     Raises:
         msgspec.DecodeError: They are not.
     """
-    if [each.index for each in operations] != list(range(total)):
+    if [each.index for each in operations] != list(indexes):
         raise msgspec.DecodeError("These are not the operations of this batch.")
 
 

@@ -7,7 +7,7 @@ Requests and results are opaque bytes here: a store neither reads nor changes th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,7 +19,7 @@ Status: TypeAlias = Literal["processing", "completed", "cancelled", "failed"]
 Outcome: TypeAlias = Literal["succeeded", "failed", "skipped"]
 
 #: Version of what is kept; a store leaves records of another version alone.
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +96,19 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return self.finished_at is not None
 
 
+class Share(NamedTuple):
+    """
+    What is claimed by itself: a batch or, where it is divided, one chunk of it.
+
+    Args:
+        batch_id: The batch.
+        chunk: Number of the chunk, from 0 on; None for the batch as a whole.
+    """
+
+    batch_id: str
+    chunk: int | None = None
+
+
 class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
     """
     A batch to be kept.
@@ -104,6 +117,9 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
         batch_id: 32 characters of ``A-Z a-z 0-9 _ -``, unguessable.
         total: Its operations.
         chunks: The operations, in order; what is in a chunk is the caller's affair.
+        chunk_size: Operations of each chunk, where each is claimed by itself; 0 where the batch is
+            claimed as a whole.
+        delay: Seconds for which only those may claim it who name it: they have been told of it.
         caller: What is kept of the batch request, for the scopes of its operations.
         stops_on_error: Whether nothing starts after the first failure.
         atomic: Whether all operations happen or none; then it stops on error as well.
@@ -117,12 +133,22 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     chunks: Sequence[bytes]
     caller: bytes
+    chunk_size: int = 0
+    delay: float = 0.0
     stops_on_error: bool = False
     atomic: bool = False
     parent: str | None = None
     idempotency_key: str | None = None
     fingerprint: str = ""
     owner: str = ""
+
+    def shares(self) -> list[Share]:
+        """
+        What can be claimed of it.
+        """
+        if not self.chunk_size:
+            return [Share(self.batch_id)]
+        return [Share(self.batch_id, chunk) for chunk in range(len(self.chunks))]
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -142,26 +168,36 @@ class Created(msgspec.Struct, frozen=True):
 
 class Hold(msgspec.Struct, frozen=True):
     """
-    The right to carry out a batch, for as long as its lease lasts.
+    The right to carry out a batch or a chunk of it, for as long as its lease lasts.
 
     Args:
         batch_id: The batch.
         epoch: How often it has been claimed; every write names it, and the store refuses all
             but the latest.
+        chunk: Which chunk it is; None for the whole batch.
     """
 
     batch_id: str
     epoch: int
+    chunk: int | None = None
+
+    @property
+    def share(self) -> Share:
+        """
+        What is held.
+        """
+        return Share(self.batch_id, self.chunk)
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A batch to be carried out, and what is known of it.
+    A batch to be carried out, or a chunk of it, and what is known of it.
 
     Args:
         hold: The right to do so.
-        snapshot: How far it is.
-        chunks: All its operations, those included that have their result.
+        snapshot: How far the batch is.
+        chunks: All operations to be carried out, those included that have their result.
+        indexes: Theirs.
         caller: What is kept of the batch request.
         stops_on_error: Whether nothing starts after the first failure.
         atomic: Whether all operations happen or none.
@@ -175,6 +211,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     hold: Hold
     snapshot: Snapshot
     chunks: Sequence[bytes]
+    indexes: range
     caller: bytes
     stops_on_error: bool
     is_cancelled: bool
@@ -203,7 +240,7 @@ class Saving(msgspec.Struct, frozen=True, kw_only=True):
         entries: Results.
         allowed: Operations below this index may start from now on, or have started.
         trial: An operation that is about to be started alone, and to be counted.
-        ends: The batch is over with these results.
+        ends: What is held is over with these results.
         error: Why it has failed as a whole, where it has; a stable code.
         heard: The holder knows of the cancellation, and starts nothing more.
         lease: Seconds for which the batch is held from now on.

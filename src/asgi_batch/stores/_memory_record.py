@@ -5,6 +5,7 @@ One batch in memory, and what can be told of it; it keeps nothing by itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import msgspec
 
@@ -15,9 +16,26 @@ from asgi_batch._core.records import (
     NewBatch,
     Outcome,
     Page,
+    Saving,
+    Share,
     Snapshot,
     Status,
 )
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """
+    What is held by itself: a batch or, where it is divided, one chunk of it.
+    """
+
+    indexes: range
+    due_at: float
+    epoch: int = 0
+    leased_until: float = -math.inf
+    allowed: int = 0
+    has_heard: bool = True
+    trials: dict[int, int] = {}
+    has_ended: bool = False
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -32,11 +50,7 @@ class Record(msgspec.Struct, kw_only=True):
     status: Status = "processing"
     error: str | None = None
     version: int = 1
-    epoch: int = 0
-    leased_until: float = -math.inf
-    allowed: int = 0
-    has_heard: bool = True
-    trials: dict[int, int] = {}
+    parts: dict[int | None, Part]
     counts: dict[str, int] = msgspec.field(
         default_factory=lambda: {"succeeded": 0, "failed": 0, "skipped": 0}
     )
@@ -68,6 +82,48 @@ class Record(msgspec.Struct, kw_only=True):
         """
         return self.counts["failed"] + self.counts["skipped"] > 0
 
+    @property
+    def is_at_its_end(self) -> bool:
+        """
+        Whether nothing of it is left to be claimed.
+        """
+        return all(part.has_ended for part in self.parts.values())
+
+    def due(self, now: float) -> Iterator[Share]:
+        """
+        What may be claimed of it without being named.
+        """
+        for chunk, part in self.parts.items():
+            if not part.has_ended and max(part.due_at, part.leased_until) <= now:
+                yield Share(self.batch.batch_id, chunk)
+
+    def cancel(self, now: float) -> bool:
+        """
+        Let nothing more of it start.
+
+        Returns:
+            Whether somebody holds a part of it who has not heard of it yet.
+        """
+        held = [part for part in self.parts.values() if part.leased_until > now]
+        if self.status == "processing":
+            self.status = "cancelled"
+            self.touch(now)
+            for part in held:
+                part.has_heard = False
+        return self.finished_at is None and not all(part.has_heard for part in held)
+
+    def tell(self, part: Part, saving: Saving, now: float) -> None:
+        """
+        Note what the holder of *part* says of itself.
+        """
+        part.leased_until = part.due_at = now + saving.lease
+        part.allowed = max(part.allowed, saving.allowed)
+        part.has_heard = part.has_heard or saving.heard
+        if saving.trial is not None:
+            part.trials[saving.trial] = part.trials.get(saving.trial, 0) + 1
+        if saving.entries or saving.ends:
+            self.touch(now)
+
     def touch(self, now: float) -> None:
         """
         Note that something has changed.
@@ -90,22 +146,37 @@ def request_size(batch: NewBatch) -> int:
     return len(batch.caller) + sum(map(len, batch.chunks))
 
 
-def claim_of(record: Record, now: float) -> Claim:
+def parts_of(batch: NewBatch, now: float) -> dict[int | None, Part]:
     """
-    What the holder of a batch gets to know, who takes it *now*.
+    What is claimed by itself of a batch that is made *now*.
     """
-    batch = record.batch
+    due_at, size = now + batch.delay, batch.chunk_size or batch.total
+    return {
+        chunk: Part(
+            indexes=range(batch.total)[size * (chunk or 0) : size * ((chunk or 0) + 1)],
+            due_at=due_at,
+        )
+        for _, chunk in batch.shares()
+    }
+
+
+def claim_of(record: Record, chunk: int | None, now: float) -> Claim:
+    """
+    What the holder gets to know who takes a batch, or a chunk of it, *now*.
+    """
+    batch, part = record.batch, record.parts[chunk]
     return Claim(
-        hold=Hold(batch.batch_id, record.epoch),
+        hold=Hold(batch.batch_id, part.epoch, chunk),
         snapshot=record.snapshot(),
-        chunks=batch.chunks,
+        chunks=batch.chunks if chunk is None else [batch.chunks[chunk]],
+        indexes=part.indexes,
         caller=batch.caller,
         stops_on_error=batch.stops_on_error,
         atomic=batch.atomic,
         is_cancelled=record.status == "cancelled",
-        finished=frozenset(record.entries),
-        allowed=record.allowed,
-        trials=dict(record.trials),
+        finished=frozenset(record.entries) & frozenset(part.indexes),
+        allowed=part.allowed,
+        trials=dict(part.trials),
         idle=now - record.updated_at,
     )
 

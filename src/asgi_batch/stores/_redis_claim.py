@@ -8,11 +8,11 @@ import logging
 import secrets
 from typing import Any, Final
 
-from asgi_batch._core.records import Claim
+from asgi_batch._core.records import Claim, Share
 from asgi_batch._core.reports import short
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.stores import _redis_scripts as scripts
-from asgi_batch.stores._redis_codec import claim_of, milliseconds
+from asgi_batch.stores._redis_codec import claim_of, milliseconds, number_of
 from asgi_batch.stores._redis_create import MAX_AGE
 from asgi_batch.stores._redis_errors import is_of_a_script
 from asgi_batch.stores._redis_link import Link
@@ -40,28 +40,48 @@ class Claimer:
         self._seal_of = seal_of
         self._told: set[bytes] = set()
 
-    async def claim(self, link: Link, lease: float, batch_id: str | None) -> Claim | None:
+    async def claim(self, link: Link, lease: float, share: Share | None) -> Claim | None:
         """
-        Take *batch_id*, or else the batch that has waited longest.
+        Take *share*, or else what has waited longest.
         """
         args = (secrets.token_urlsafe(12), milliseconds(lease))
-        for each in await due(link, self._keys) if batch_id is None else [batch_id]:
-            if is_batch_id(each) and (claim := await self._take(link, each, *args)):
+        for each in await due(link, self._keys) if share is None else [share]:
+            if is_batch_id(each.batch_id) and (claim := await self._take(link, each, *args)):
                 return claim
         return None
 
-    async def _take(self, link: Link, batch_id: str, token: str, lease: int) -> Claim | None:
-        seal = self._seal_of(batch_id)
-        keys, heads = self._keys.of(batch_id), seal.heads
+    async def overdue(self, link: Link, delay: float) -> list[Share]:
+        """
+        What nobody holds though it is its turn, and is not told again for *delay* seconds.
+        """
+        return [
+            each
+            for each in await due(link, self._keys)
+            if is_batch_id(each.batch_id) and await self._postpone(link, each, delay)
+        ]
+
+    async def _postpone(self, link: Link, share: Share, delay: float) -> bool:
+        args = (share.batch_id, number_of(share), milliseconds(delay))
         try:
-            answer: Any = await link.run(
-                scripts.CLAIM, keys, token, batch_id, lease, MAX_AGE * 1000, *heads
-            )
+            return bool(await link.run(scripts.POSTPONE, self._keys.of(*share), *args))
+        except StoreUnavailable as error:
+            if not is_of_a_script(error):
+                raise
+            self._leave(share.batch_id, share.batch_id.encode(), "a record that cannot be read")
+            return False
+
+    async def _take(self, link: Link, share: Share, token: str, lease: int) -> Claim | None:
+        batch_id, chunk = share
+        seal = self._seal_of(batch_id)
+        keys = self._keys.of(batch_id, chunk)
+        args = (token, batch_id, lease, MAX_AGE * 1000, number_of(share), *seal.heads)
+        try:
+            answer: Any = await link.run(scripts.CLAIM, keys, *args)
             if isinstance(answer, bytes):
                 reason = f"sealed with key {answer[2:].hex()}, which this process does not have"
                 self._leave(batch_id, answer, reason)
                 return None
-            return claim_of(batch_id, answer, seal) if answer else None
+            return claim_of(share, answer, seal) if answer else None
         except (StoreUnavailable, ValueError) as error:
             if isinstance(error, StoreUnavailable) and not is_of_a_script(error):
                 raise

@@ -18,6 +18,7 @@ from asgi_batch._core.records import (
     NewBatch,
     Outcome,
     Page,
+    Share,
     Snapshot,
 )
 from asgi_batch.errors import RecordCorrupt, StoreUnavailable
@@ -38,6 +39,13 @@ _CHANGED: Final = "The results of this batch are not what was stored."
 
 _CODES: Final[dict[Outcome, bytes]] = {"succeeded": b"s", "failed": b"f", "skipped": b"k"}
 _OUTCOMES: Final[dict[bytes, Outcome]] = {code: name for name, code in _CODES.items()}
+
+
+def number_of(share: Share | Hold) -> int | str:
+    """
+    The number of a chunk as scripts want it; empty for a whole batch.
+    """
+    return "" if share.chunk is None else share.chunk
 
 
 def milliseconds(seconds: float) -> int:
@@ -63,7 +71,7 @@ def unpacked(value: bytes) -> list[bytes]:
 
 def members_of(batch: NewBatch, name: str, seal: Seal) -> tuple[int | str | bytes, ...]:
     """
-    What create.lua has to know of a batch, in its order.
+    What create.lua has to know of a batch, in its order, up to its owner.
 
     Args:
         batch: The batch.
@@ -74,13 +82,25 @@ def members_of(batch: NewBatch, name: str, seal: Seal) -> tuple[int | str | byte
     return (
         total,
         seal.close(_CALLER, batch.caller),
-        seal.close(place_of_operations(total, stops), packed(batch.chunks)),
         stops,
         batch.parent or "",
         " ".join(seal.fingerprints(batch.fingerprint)) if name else "",
         name,
         batch.owner,
     )
+
+
+def operations_of(batch: NewBatch, seal: Seal) -> list[bytes]:
+    """
+    What create.lua keeps of the operations: one value, or one for each chunk of a divided batch.
+    """
+    total, stops, size = batch.total, batch.stops_on_error + batch.atomic, batch.chunk_size
+    if not size:
+        return [seal.close(place_of_operations(total, stops), packed(batch.chunks))]
+    return [
+        seal.close(place_of_operations(total, stops, size, chunk), packed([each]))
+        for chunk, each in enumerate(batch.chunks)
+    ]
 
 
 def fields_of(entries: Sequence[Entry], seal: Seal) -> list[int | bytes]:
@@ -129,17 +149,19 @@ def snapshot_of(batch_id: str, values: Sequence[bytes]) -> Snapshot:
     )
 
 
-def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
+def claim_of(share: Share, answer: Sequence[Any], seal: Seal) -> Claim:
     """
     What claim.lua has answered; without a request where something of it is not what was kept.
     """
+    batch_id, chunk = share
     values, epoch, operations, caller, *rest = answer
     snapshot = snapshot_of(batch_id, values)
     blank = Claim(
-        hold=Hold(batch_id, epoch),
+        hold=Hold(batch_id, epoch, chunk),
         snapshot=snapshot,
         # Nobody can read this, and what cannot be read is not carried out.
         chunks=[],
+        indexes=range(snapshot.total),
         caller=b"",
         stops_on_error=True,
         is_cancelled=snapshot.status == "cancelled",
@@ -148,15 +170,18 @@ def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
         trials={},
     )
     try:
-        stops_on_error, allowed, trials, finished, idle = rest
-        place = place_of_operations(snapshot.total, int(stops_on_error))
+        stops_on_error, allowed, trials, finished, idle, size = rest
+        place = place_of_operations(snapshot.total, int(stops_on_error), size, chunk or 0)
+        first = size * (chunk or 0)
+        indexes = range(first, min(first + (size or snapshot.total), snapshot.total))
         return msgspec.structs.replace(
             blank,
             chunks=unpacked(seal.open(place, operations)),
+            indexes=indexes,
             caller=seal.open(_CALLER, caller or b""),
             stops_on_error=stops_on_error != b"0",
             atomic=stops_on_error == b"2",
-            finished=frozenset(map(int, finished)),
+            finished=frozenset(map(int, finished)) & frozenset(indexes),
             allowed=allowed,
             trials=dict(Counter(map(int, trials.split()))),
             idle=idle / 1_000_000,
@@ -166,12 +191,13 @@ def claim_of(batch_id: str, answer: Sequence[Any], seal: Seal) -> Claim:
         return blank
 
 
-def place_of_operations(total: int, stops: int) -> str:
+def place_of_operations(total: int, stops: int, size: int = 0, chunk: int = 0) -> str:
     """
     What operations are sealed for: how many they are, and whether a failure stops them (1), undoes
-    them as well (2), or does neither (0).
+    them as well (2), or does neither (0); of a divided batch, how large its chunks are, and which
+    of them this is.
     """
-    return f"operations {total} {stops}"
+    return f"operations {total} {stops}" + (f" {size} {chunk}" if size else "")
 
 
 def _place_of(index: int, outcome: Outcome) -> str:
@@ -210,19 +236,24 @@ def _entry_of(index: int, result: bytes, seal: Seal) -> Entry:
         raise StoreUnavailable("The results are sealed with a key that is not here.") from None
 
 
-def due_of(queues: Sequence[Sequence[bytes]], time: tuple[int, int]) -> list[str]:
+def due_of(lines: Sequence[Sequence[bytes]], time: tuple[int, int]) -> list[Share]:
     """
-    Batches whose turn has come, the one that has waited longest first.
+    Batches and chunks whose turn has come, the one that has waited longest first.
 
     Args:
-        queues: Members and scores of each queue.
+        lines: Members and scores of each line in which they wait.
         time: The server's, in seconds and microseconds.
     """
     seconds, microseconds = time
     now = seconds * 1_000_000 + microseconds
     waiting = sorted(
-        (int(score), batch_id)
-        for queue in queues
-        for batch_id, score in zip(queue[::2], queue[1::2], strict=True)
+        (int(score), member)
+        for line in lines
+        for member, score in zip(line[::2], line[1::2], strict=True)
     )
-    return [batch_id.decode() for score, batch_id in waiting if score <= now]
+    return [_share_of(member.decode()) for score, member in waiting if score <= now]
+
+
+def _share_of(member: str) -> Share:
+    batch_id, _, chunk = member.partition(":")
+    return Share(batch_id, int(chunk) if chunk else None)

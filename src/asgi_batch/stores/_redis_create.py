@@ -11,7 +11,12 @@ from typing import Any, Final
 from asgi_batch._core.records import Created, NewBatch
 from asgi_batch.errors import Overloaded, StoreUnavailable, TooManyBatches
 from asgi_batch.stores import _redis_scripts as scripts
-from asgi_batch.stores._redis_codec import members_of, snapshot_of
+from asgi_batch.stores._redis_codec import (
+    members_of,
+    milliseconds,
+    operations_of,
+    snapshot_of,
+)
 from asgi_batch.stores._redis_link import Link
 from asgi_batch.stores._redis_queries import count_others, find_gone
 from asgi_batch.stores._seal import Seal
@@ -55,6 +60,7 @@ class Creation:
         self._digest = digest_of(batch.idempotency_key, batch.owner)
         self._gone: list[str] = []
         self._members = members_of(batch, self._digest, seal)
+        self._operations = operations_of(batch, seal)
 
     async def run(self) -> Created:
         """
@@ -100,10 +106,9 @@ class Creation:
         return StoreUnavailable("Another version of asgi_batch keeps a batch of this name.")
 
     async def _ask(self, expected: str, room: str) -> list[Any]:
-        batch_id = self._batch.batch_id
-        keys = self._keys.of(batch_id, self._batch.owner)
-        if self._digest:
-            keys.append(self._keys.of_name(batch_id, self._digest))
+        batch_id, delay = self._batch.batch_id, self._batch.delay
+        keys = self._keys.of(batch_id, owner=self._batch.owner)
+        keys.append(self._keys.of_name(batch_id, self._digest))
         keys += [self._keys.of(expected)[0]] if expected else []
         keys += [self._keys.of(each)[0] for each in self._gone]
         share = self._limit // SHARDS
@@ -113,6 +118,10 @@ class Creation:
             *(self._token, batch_id, expected, share, room, MAX_AGE * 1000),
             *self._members,
             "" if self._owner_limit is None else self._owner_limit,
+            self._batch.chunk_size,
+            milliseconds(delay) if delay else 0,
+            len(self._operations),
+            *self._operations,
             *self._gone,
         )
         return answer

@@ -202,7 +202,11 @@ class Link:
         pipeline: Any = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        answers: list[Any] = await pipeline.execute()
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            # redis-py would put words of its own in front, and BUSY would no longer be one.
+            if isinstance(answer, Exception):
+                raise answer
         return answers
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from asgi_batch._core.records import Outcome, Page, Remains, Snapshot
+from asgi_batch._core.records import Outcome, Page, Remains, Share, Snapshot
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.stores._redis_codec import (
     SNAPSHOT,
@@ -24,6 +24,20 @@ from asgi_batch.stores._shards import Keys, shard_of
 
 #: Candidates of one shard that a claim looks at.
 WINDOW: Final = 16
+
+
+async def all_keys(link: Link, keys: Keys, share: Share) -> list[str]:
+    """
+    All keys of a batch, those included whose names only its record knows: its owner's, that of its
+    name, and record and lease of each chunk.
+    """
+    batch_id, chunk = share
+    fields = ("name", "owner", "chunk_size", "total")
+    ((name, owner, size, total),) = await link.read(("HMGET", keys.of(batch_id)[0], *fields))
+    found = keys.of(batch_id, chunk, owner=(owner or b"").decode())
+    found.append(keys.of_name(batch_id, (name or b"").decode()))
+    size = int(size or 0)
+    return [*found, *keys.of_chunks(batch_id, -(-int(total) // size) if size else 0)]
 
 
 async def read_snapshot(link: Link, keys: Keys, batch_id: str) -> Snapshot | None:
@@ -58,24 +72,29 @@ async def read_remains(link: Link, keys: Keys, batch_id: str, seal: Seal) -> Rem
     What is kept of the request of a finished batch; None where nothing is.
     """
     record, operations, *_ = keys.of(batch_id)
-    fields = ("schema", "finished_at", "total", "stops_on_error")
-    (schema, finished_at, total, stops_on_error), kept = await link.ask(
-        ("HMGET", record, *fields), ("GET", operations)
+    fields = ("schema", "finished_at", "total", "stops_on_error", "chunk_size")
+    (schema, finished_at, total, stops_on_error, size), kept = await link.ask(
+        ("HMGET", record, *fields), ("LRANGE", operations, 0, -1)
     )
-    if kept is None or not is_ours(schema) or not finished_at:
+    if not kept or not is_ours(schema) or not finished_at:
         return None
+    place = (int(total), int(stops_on_error), int(size))
     try:
-        chunks = unpacked(seal.open(place_of_operations(int(total), int(stops_on_error)), kept))
+        chunks = [
+            chunk
+            for number, each in enumerate(kept)
+            for chunk in unpacked(seal.open(place_of_operations(*place, number), each))
+        ]
     except UnknownKey:
         raise StoreUnavailable("The operations are sealed with a key that is not here.") from None
     return Remains(chunks, stops_on_error != b"0", stops_on_error == b"2")
 
 
-async def due(link: Link, keys: Keys) -> list[str]:
+async def due(link: Link, keys: Keys) -> list[Share]:
     """
-    Batches that may be claimed, the one that has waited longest first.
+    Batches and chunks that may be claimed, the one that has waited longest first.
     """
-    window = [("ZRANGE", queue, 0, WINDOW - 1, "WITHSCORES") for queue in keys.queues()]
+    window = [("ZRANGE", line, 0, WINDOW - 1, "WITHSCORES") for line in keys.lines()]
     time, *found = await link.read(("TIME",), *window)
     return due_of(found, time)
 

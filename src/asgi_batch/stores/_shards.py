@@ -71,14 +71,34 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 
-    def of(self, batch_id: str, owner: str = "") -> list[str]:
+    def of(self, batch_id: str, chunk: int | None = None, *, owner: str = "") -> list[str]:
         """
-        Record, operations, results and lease of a batch, the queue of its shard, and the
-        unfinished batches of its *owner*.
+        Record, operations and results of a batch, the lease of what is held, the queue of its
+        shard, the unfinished batches of its *owner*, the record of what is held, and the chunks of
+        the shard. What is held is the batch, or one *chunk* of it.
         """
         shard = self._shard(shard_of(batch_id))
-        kinds = [f"{shard}:b:{batch_id}:{kind}" for kind in ("rec", "ops", "res", "lease")]
-        return [*kinds, f"{shard}:queue", f"{shard}:owner:{owner}"]
+        record, operations, results, lease = (
+            f"{shard}:b:{batch_id}:{kind}" for kind in ("rec", "ops", "res", "lease")
+        )
+        held = record
+        if chunk is not None:
+            held, lease = self.of_chunk(batch_id, chunk)
+        lines = (f"{shard}:queue", f"{shard}:owner:{owner}")
+        return [record, operations, results, lease, *lines, held, f"{shard}:chunks"]
+
+    def of_chunk(self, batch_id: str, chunk: int) -> tuple[str, str]:
+        """
+        Record and lease of one chunk of a batch.
+        """
+        key = f"{self._shard(shard_of(batch_id))}:b:{batch_id}:{chunk}"
+        return f"{key}:rec", f"{key}:lease"
+
+    def of_chunks(self, batch_id: str, count: int) -> list[str]:
+        """
+        The same of its first *count* chunks, in order.
+        """
+        return [key for chunk in range(count) for key in self.of_chunk(batch_id, chunk)]
 
     def of_name(self, batch_id: str, digest: str) -> str:
         """
@@ -91,6 +111,12 @@ class Keys:
         The queues of all shards, in order.
         """
         return [f"{self._shard(shard)}:queue" for shard in range(SHARDS)]
+
+    def lines(self) -> list[str]:
+        """
+        Where batches and chunks of all shards wait to be claimed.
+        """
+        return [*self.queues(), *(f"{self._shard(shard)}:chunks" for shard in range(SHARDS))]
 
     def _shard(self, shard: int) -> str:
         return f"{{{self._prefix}:{shard}}}"

@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import re
 import secrets
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,29 +23,25 @@ from asgi_batch._core.records import (
     Page,
     Remains,
     Saving,
+    Share,
     Snapshot,
     Status,
 )
 from asgi_batch.errors import Overloaded, StoreFull, TooManyBatches
 from asgi_batch.ports import Standing
-from asgi_batch.stores._memory_record import Record, claim_of, name_of, page_of, request_size
+from asgi_batch.stores._memory_record import (
+    Record,
+    claim_of,
+    name_of,
+    page_of,
+    parts_of,
+    request_size,
+)
+from asgi_batch.stores._siblings import has_siblings
 
 logger = logging.getLogger("asgi_batch")
 
-
 _MAX_BYTES: Final = 256 * 1024 * 1024
-_WORKERS: Final = re.compile(r"(?:^| )(?:--workers|-w)[ =]?([0-9]+)(?: |$)").search
-
-
-def has_siblings() -> bool:
-    """
-    Whether this looks like one of several worker processes of a server.
-
-    Servers are told of them by ``WEB_CONCURRENCY``, or by an argument that they pass on.
-    """
-    told = _WORKERS(" ".join(sys.argv))
-    workers = told[1] if told else os.environ.get("WEB_CONCURRENCY", "")
-    return workers.isdigit() and int(workers) > 1
 
 
 class MemoryStore:
@@ -135,7 +128,7 @@ class MemoryStore:
             raise Overloaded("As many batches are unfinished as may be; try again later.")
         if self._size >= self._max_bytes:
             raise StoreFull("The batches that are kept take all the memory they may; try later.")
-        record = Record(batch=batch, created_at=now, updated_at=now)
+        record = Record(batch=batch, created_at=now, updated_at=now, parts=parts_of(batch, now))
         self._grow(record, request_size(batch))
         self._records[batch.batch_id] = self._unfinished[batch.batch_id] = record
         if batch.idempotency_key is not None:
@@ -145,20 +138,33 @@ class MemoryStore:
     def _count(self, owner: str) -> int:
         return sum(each.batch.owner == owner for each in self._unfinished.values() if owner)
 
-    async def claim(self, lease: float, batch_id: str | None = None) -> Claim | None:
+    async def claim(
+        self, lease: float, batch_id: str | None = None, chunk: int | None = None
+    ) -> Claim | None:
         """
-        Take a batch that nobody holds, the oldest first; None where there is none.
+        Take what nobody holds, the oldest first, or what is named; None where there is nothing.
         """
         now = self._now()
-        named = self._unfinished.get(batch_id or "")
-        records = self._unfinished.values() if batch_id is None else [named] if named else []
-        for record in records:
-            if record.leased_until <= now:
-                record.epoch += 1
-                record.leased_until = now + lease
-                record.has_heard = True
-                return claim_of(record, now)
+        for share in self._due(now) if batch_id is None else [Share(batch_id, chunk)]:
+            record = self._unfinished.get(share.batch_id)
+            part = None if record is None else record.parts.get(share.chunk)
+            if record and part and not part.has_ended and part.leased_until <= now:
+                part.epoch += 1
+                part.leased_until = part.due_at = now + lease
+                part.has_heard = True
+                return claim_of(record, share.chunk, now)
         return None
+
+    async def overdue(self, delay: float) -> list[Share]:
+        """
+        What nobody holds though it is its turn; each is told once in *delay* seconds.
+        """
+        now = self._now()
+        shares = self._due(now)
+        for batch_id, chunk in shares:
+            record = self._records[batch_id]
+            record.parts[chunk].due_at = now + max(delay, now - record.updated_at)
+        return shares
 
     async def save(self, hold: Hold, saving: Saving) -> Standing:
         """
@@ -167,22 +173,20 @@ class MemoryStore:
         record = self._held(hold)
         if record is None:
             return "lost"
-        record.leased_until = self._clock() + saving.lease
-        record.allowed = max(record.allowed, saving.allowed)
-        record.has_heard = record.has_heard or saving.heard
-        if saving.trial is not None:
-            record.trials[saving.trial] = record.trials.get(saving.trial, 0) + 1
+        part, now = record.parts[hold.chunk], self._clock()
+        record.tell(part, saving, now)
         for entry in saving.entries:
             if record.entries.setdefault(entry.index, entry) is entry:
                 record.counts[entry.outcome] += 1
                 self._grow(record, len(entry.result))
-        if saving.entries or saving.ends:
-            record.touch(self._clock())
         is_cancelled = record.status == "cancelled"
-        if saving.ends and len(record.entries) < record.batch.total:
-            record.leased_until = -math.inf
-            return "lost"
         if saving.ends:
+            part.leased_until = part.due_at = now
+            if not record.entries.keys() >= set(part.indexes):
+                return "lost"
+            part.has_ended = True
+            if not record.is_at_its_end:
+                return "ended"
             record.error = saving.error or None
             usual: Status = "failed" if saving.error else "completed"
             self._end(record, "cancelled" if is_cancelled else usual)
@@ -193,8 +197,9 @@ class MemoryStore:
         Give an unfinished batch back, so that it can be claimed at once.
         """
         if (record := self._held(hold)) is not None:
-            record.leased_until = -math.inf
-            record.allowed = allowed
+            part = record.parts[hold.chunk]
+            part.leased_until = part.due_at = -math.inf
+            part.allowed = allowed
 
     async def cancel(self, batch_id: str) -> tuple[Snapshot, bool] | None:
         """
@@ -204,12 +209,8 @@ class MemoryStore:
         record = self._records.get(batch_id)
         if record is None:
             return None
-        if record.status == "processing":
-            record.status = "cancelled"
-            record.has_heard = False
-            record.touch(now)
-        is_held = record.finished_at is None and record.leased_until > now
-        return record.snapshot(), is_held and not record.has_heard
+        is_unheard = record.cancel(now)
+        return record.snapshot(), is_unheard
 
     async def fail(self, hold: Hold, error: str) -> None:
         """
@@ -249,6 +250,9 @@ class MemoryStore:
         record = self._records.get(batch_id)
         return None if record is None else page_of(record, after, limit, outcome)
 
+    def _due(self, now: float) -> list[Share]:
+        return [share for each in self._unfinished.values() for share in each.due(now)]
+
     def _now(self) -> float:
         now = self._clock()
         while self._retryable and self._retryable[0].updated_at + self._retry_ttl <= now:
@@ -271,7 +275,9 @@ class MemoryStore:
 
     def _held(self, hold: Hold) -> Record | None:
         record = self._unfinished.get(hold.batch_id)
-        return record if record is not None and record.epoch == hold.epoch else None
+        part = None if record is None else record.parts.get(hold.chunk)
+        is_held = part is not None and part.epoch == hold.epoch and not part.has_ended
+        return record if is_held else None
 
     def _end(self, record: Record, status: Status, *, may_be_retried: bool = True) -> None:
         record.status = status

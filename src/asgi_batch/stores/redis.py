@@ -20,6 +20,7 @@ from asgi_batch._core.records import (
     Page,
     Remains,
     Saving,
+    Share,
     Snapshot,
 )
 from asgi_batch.errors import ConfigurationError, StoreUnavailable
@@ -29,11 +30,13 @@ from asgi_batch.stores._redis_claim import Claimer
 from asgi_batch.stores._redis_codec import (
     fields_of,
     milliseconds,
+    number_of,
     snapshot_of,
 )
 from asgi_batch.stores._redis_create import MAX_AGE, Creation
 from asgi_batch.stores._redis_link import Link, check_url
 from asgi_batch.stores._redis_queries import (
+    all_keys,
     read_remains,
     read_results,
     read_snapshot,
@@ -174,11 +177,20 @@ class RedisStore:
             self._link, self._keys, batch, limit=limit, owner_limit=owner_limit, seal=seal
         ).run()
 
-    async def claim(self, lease: float, batch_id: str | None = None) -> Claim | None:
+    async def claim(
+        self, lease: float, batch_id: str | None = None, chunk: int | None = None
+    ) -> Claim | None:
         """
-        Take a batch that nobody holds, the one that has waited longest first.
+        Take what nobody holds, and has waited longest, or what is named.
         """
-        return await self._claimer.claim(self._link, lease, batch_id)
+        share = None if batch_id is None else Share(batch_id, chunk)
+        return await self._claimer.claim(self._link, lease, share)
+
+    async def overdue(self, delay: float) -> list[Share]:
+        """
+        What nobody holds though it is its turn; each is told once in *delay* seconds.
+        """
+        return await self._claimer.overdue(self._link, delay)
 
     async def save(self, hold: Hold, saving: Saving) -> Standing:
         """
@@ -186,7 +198,7 @@ class RedisStore:
         """
         if not is_batch_id(hold.batch_id):
             return "lost"
-        keys = await self._all_keys(hold) if saving.ends else self._keys.of(hold.batch_id)
+        keys = await self._all_keys(hold.share) if saving.ends else self._keys.of(*hold.share)
         answer = await self._link.run(
             scripts.SAVE,
             keys,
@@ -202,6 +214,7 @@ class RedisStore:
             self._retry_ttl,
             int(saving.heard),
             saving.error,
+            number_of(hold),
             *fields_of(saving.entries, self._seal_of(hold.batch_id)),
         )
         standing: Standing = answer.decode()
@@ -212,8 +225,8 @@ class RedisStore:
         Give an unfinished batch back, so that it can be claimed at once.
         """
         if is_batch_id(hold.batch_id):
-            args = (hold.epoch, hold.batch_id, allowed, MAX_AGE * 1000)
-            await self._link.run(scripts.RELEASE, self._keys.of(hold.batch_id), *args)
+            args = (hold.epoch, hold.batch_id, allowed, MAX_AGE * 1000, number_of(hold))
+            await self._link.run(scripts.RELEASE, self._keys.of(*hold.share), *args)
 
     async def cancel(self, batch_id: str) -> tuple[Snapshot, bool] | None:
         """
@@ -221,7 +234,11 @@ class RedisStore:
         """
         if not is_batch_id(batch_id):
             return None
-        answer = await self._link.run(scripts.CANCEL, self._keys.of(batch_id))
+        keys = self._keys.of(batch_id)
+        answer = await self._link.run(scripts.CANCEL, keys)
+        if isinstance(answer, int):
+            keys += [self._keys.of_name(batch_id, ""), *self._keys.of_chunks(batch_id, answer)]
+            answer = await self._link.run(scripts.CANCEL, keys)
         return None if answer is None else (snapshot_of(batch_id, answer[1]), bool(answer[0]))
 
     async def fail(self, hold: Hold, error: str) -> None:
@@ -230,7 +247,7 @@ class RedisStore:
         """
         if is_batch_id(hold.batch_id):
             args = (hold.epoch, hold.batch_id, error, self._result_ttl)
-            await self._link.run(scripts.FAIL, await self._all_keys(hold), *args)
+            await self._link.run(scripts.FAIL, await self._all_keys(hold.share), *args)
 
     async def remains(self, batch_id: str) -> Remains | None:
         """
@@ -267,11 +284,8 @@ class RedisStore:
             raise StoreUnavailable("The store is not open.")
         return self._opened
 
-    async def _all_keys(self, hold: Hold) -> list[str]:
+    async def _all_keys(self, share: Share) -> list[str]:
         """
         Those that an end needs, whose names only the record knows.
         """
-        record = self._keys.of(hold.batch_id)[0]
-        ((name, owner),) = await self._link.read(("HMGET", record, "name", "owner"))
-        keys = self._keys.of(hold.batch_id, (owner or b"").decode())
-        return [*keys, self._keys.of_name(hold.batch_id, name.decode())] if name else keys
+        return await all_keys(self._link, self._keys, share)

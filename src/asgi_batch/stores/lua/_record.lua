@@ -1,16 +1,31 @@
 -- What all scripts share, put in front of each: how a record is read, changed and ended.
 -- It makes no decision of its own. Times are microseconds since 1970, by the server's clock.
-local REC, OPS, RES, LEASE, QUEUE, OWNER, NAME = unpack(KEYS, 1, 7)
-local SCHEMA = '1'
+local REC, OPS, RES, LEASE, QUEUE, OWNER, CHUNK, CHUNKS, NAME = unpack(KEYS, 1, 9)
+-- What is in KEYS behind them where a batch that is divided comes to its end, or is cancelled: the
+-- record and the lease of each chunk.
+local OTHERS = 10
+-- Of a batch that is divided each chunk is claimed by itself; LEASE and CHUNK are those of one.
+local IS_DIVIDED = CHUNK ~= REC
+local SCHEMA = '2'
 local HOUR = 3600 * 1000000
+local MINUTE = 60 * 1000
 -- The first thirteen make a snapshot.
 local SNAPSHOT = 13
 local FIELDS = {
     'schema', 'status', 'total', 'succeeded', 'failed', 'skipped',
     'created_at', 'updated_at', 'finished_at', 'version', 'parent', 'error', 'owner',
-    'epoch', 'allowed', 'has_heard', 'trials', 'stops_on_error', 'fingerprint', 'name',
-    'made_by', 'claimed_by', 'saved_by', 'answer', 'kept_at',
+    'stops_on_error', 'fingerprint', 'name', 'made_by', 'kept_at', 'chunk_size', 'open_chunks',
+    'epoch', 'allowed', 'has_heard', 'trials', 'claimed_by', 'saved_by', 'answer',
 }
+-- What is known of the one who holds something; of a chunk that nobody has held it is this.
+local HOLD = {
+    epoch = '0', allowed = '0', has_heard = '1', trials = '', claimed_by = '', saved_by = '',
+    answer = '', has_ended = '0',
+}
+local HOLD_FIELDS = {}
+for field in pairs(HOLD) do
+    table.insert(HOLD_FIELDS, field)
+end
 
 -- The record at key, or nil; then whether another version of the library has written it.
 local function read(key)
@@ -25,13 +40,49 @@ local function read(key)
     return record, false
 end
 
-local function write(record, ...)
-    local pairs_of_record = {...}
-    for _, field in ipairs(FIELDS) do
-        table.insert(pairs_of_record, field)
-        table.insert(pairs_of_record, record[field])
+-- What is known of the holder: a part of the record, or the record of the chunk. Nil where the
+-- batch is divided and the keys are not those of a chunk, or the other way round.
+local function hold_of(record)
+    if (record.chunk_size ~= '0') ~= IS_DIVIDED then
+        return nil
     end
-    redis.call('HSET', REC, unpack(pairs_of_record))
+    if not IS_DIVIDED then
+        return record
+    end
+    local hold = {}
+    local values = redis.call('HMGET', CHUNK, unpack(HOLD_FIELDS))
+    for i, field in ipairs(HOLD_FIELDS) do
+        hold[field] = values[i] or HOLD[field]
+    end
+    return hold
+end
+
+local function put(key, fields, values, ...)
+    local members = {...}
+    for _, field in ipairs(fields) do
+        table.insert(members, field)
+        table.insert(members, values[field])
+    end
+    redis.call('HSET', key, unpack(members))
+end
+
+local function write(record, hold, ...)
+    put(REC, FIELDS, record, ...)
+    if IS_DIVIDED then
+        put(CHUNK, HOLD_FIELDS, hold)
+    end
+end
+
+-- Where it waits to be claimed, and the name under which it does.
+local function line_of(batch_id, chunk)
+    if IS_DIVIDED then
+        return CHUNKS, batch_id .. ':' .. chunk
+    end
+    return QUEUE, batch_id
+end
+
+local function chunks_of(record)
+    return math.ceil(record.total / record.chunk_size)
 end
 
 local function snapshot(record)
@@ -60,7 +111,7 @@ end
 -- Let all keys of an unfinished batch live for longer.
 local function keep(record, now, max_age)
     record.kept_at = text(now)
-    for _, key in ipairs({REC, OPS, RES, QUEUE}) do
+    for _, key in ipairs({REC, OPS, RES, QUEUE, CHUNK, CHUNKS}) do
         redis.call('PEXPIRE', key, max_age)
     end
 end
@@ -77,6 +128,16 @@ local function finish(record, status, batch_id, result_ttl, retry_ttl)
     end
     redis.call('HDEL', REC, 'caller')
     redis.call('ZREM', QUEUE, batch_id)
+    if IS_DIVIDED then
+        for chunk = 0, chunks_of(record) - 1 do
+            redis.call('ZREM', CHUNKS, batch_id .. ':' .. chunk)
+        end
+        -- Their holders may have to hear once more what they have been answered.
+        for i = OTHERS, #KEYS, 2 do
+            redis.call('PEXPIRE', KEYS[i], MINUTE)
+            redis.call('UNLINK', KEYS[i + 1])
+        end
+    end
     if record.owner ~= '' then
         redis.call('ZREM', OWNER, batch_id)
     end

@@ -2,11 +2,14 @@
 -- Keeps a batch, unless one of its name is there. Refused where Redis is full.
 -- KEYS: those of the batch; its name and the record that is expected under it, where it has one.
 -- All batches of an owner are in one shard. Those that are to be counted no longer come last, from
--- the sixteenth of ARGV on, their records at the end of KEYS.
+-- behind its operations in ARGV, and at the end of KEYS their records.
 local token, batch_id, expected, share, room, max_age = unpack(ARGV, 1, 6)
-local total, caller, operations, stops_on_error, parent, fingerprint, name = unpack(ARGV, 7, 13)
-local owner, owner_limit = unpack(ARGV, 14, 15)
-local GONE = 16
+local total, caller, stops_on_error, parent, fingerprint, name = unpack(ARGV, 7, 12)
+local owner, owner_limit, chunk_size, delay, chunks = unpack(ARGV, 13, 17)
+local OPERATIONS = 18
+local GONE = OPERATIONS + chunks
+-- Later than any clock shows: a batch that is divided is never claimed as a whole.
+local NEVER = '9000000000000000'
 -- Batches of an owner that are looked at when there are too many, the oldest first.
 local MOST = 100
 
@@ -28,7 +31,7 @@ if known_id then
     if known_id ~= expected then
         return {'named', known_id}
     end
-    local known, is_known_foreign = read(KEYS[8])
+    local known, is_known_foreign = read(KEYS[10])
     if known then
         known.id = known_id
         return kept(known)
@@ -76,14 +79,26 @@ record.version, record.has_heard = '1', '1'
 record.parent, record.name, record.owner = parent, name, owner
 record.fingerprint = string.match(fingerprint, '^%S*')
 record.stops_on_error, record.made_by = stops_on_error, token
-write(record, 'caller', caller)
+record.chunk_size, record.open_chunks = chunk_size, chunks
+put(REC, FIELDS, record, 'caller', caller)
 redis.call('PEXPIRE', REC, max_age)
-redis.call('SET', OPS, operations, 'PX', max_age)
+for i = OPERATIONS, GONE - 1 do
+    redis.call('RPUSH', OPS, ARGV[i])
+end
+redis.call('PEXPIRE', OPS, max_age)
 if name ~= '' then
     redis.call('SET', NAME, batch_id, 'PX', max_age)
 end
-redis.call('ZADD', QUEUE, text(now), batch_id)
+local due_at = text(now + delay * 1000)
+local is_divided = chunk_size ~= '0'
+redis.call('ZADD', QUEUE, is_divided and NEVER or due_at, batch_id)
 redis.call('PEXPIRE', QUEUE, max_age)
+if is_divided then
+    for chunk = 0, chunks - 1 do
+        redis.call('ZADD', CHUNKS, due_at, batch_id .. ':' .. chunk)
+    end
+    redis.call('PEXPIRE', CHUNKS, max_age)
+end
 if owner ~= '' then
     redis.call('ZADD', OWNER, text(now), batch_id)
     redis.call('PEXPIRE', OWNER, max_age)

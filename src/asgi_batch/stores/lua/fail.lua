@@ -3,10 +3,11 @@
 local epoch, batch_id, error_code, result_ttl = unpack(ARGV)
 
 local record = read(REC)
-if not record or record.epoch ~= epoch or record.finished_at ~= '' then
+local hold = record and hold_of(record)
+if not hold or hold.epoch ~= epoch or record.finished_at ~= '' or hold.has_ended == '1' then
     return
 end
 record.error = error_code
 touch(record, clock())
 finish(record, 'failed', batch_id, result_ttl, 0)
-write(record)
+write(record, hold)

@@ -1,24 +1,26 @@
 #!lua flags=allow-oom
 -- Writes down what has come up, and renews the lease; ends the batch where it is over.
--- ARGV from the thirteenth on: index, result, index, result, …
+-- ARGV from the fourteenth on: index, result, index, result, …
 local epoch, token, batch_id, lease, allowed, trial, ends = unpack(ARGV, 1, 7)
-local max_age, result_ttl, retry_ttl, heard, error_code = unpack(ARGV, 8, 12)
-local ENTRIES = 13
+local max_age, result_ttl, retry_ttl, heard, error_code, chunk = unpack(ARGV, 8, 13)
+local ENTRIES = 14
 -- Lua cannot hand over more than some thousands of arguments at once.
 local CHUNK = 1000
 local OUTCOMES = {s = 'succeeded', f = 'failed', k = 'skipped'}
 
 local record = read(REC)
-if not record or record.epoch ~= epoch then
+local hold = record and hold_of(record)
+if not hold or hold.epoch ~= epoch then
     return 'lost'
 end
 -- The reply to this very call was lost.
-if record.saved_by == token then
-    return record.answer
+if hold.saved_by == token then
+    return hold.answer
 end
-if record.finished_at ~= '' then
+if record.finished_at ~= '' or hold.has_ended == '1' then
     return 'lost'
 end
+local line, member = line_of(batch_id, chunk)
 
 local function add(first, last)
     local indexes = {}
@@ -42,6 +44,25 @@ local function add(first, last)
     end
 end
 
+local function has_all()
+    return record.succeeded + record.failed + record.skipped == tonumber(record.total)
+end
+
+-- Whether all results are there that its holder has promised.
+local function is_whole()
+    if not IS_DIVIDED then
+        return has_all()
+    end
+    local first = chunk * record.chunk_size
+    local last = math.min(first + record.chunk_size, record.total) - 1
+    for index = first, last do
+        if redis.call('HEXISTS', RES, index) == 0 then
+            return false
+        end
+    end
+    return true
+end
+
 local now = clock()
 local has_results = record.succeeded + record.failed + record.skipped > 0
 for first = ENTRIES, #ARGV, CHUNK do
@@ -50,25 +71,40 @@ end
 if #ARGV >= ENTRIES or ends == '1' then
     touch(record, now)
 end
-record.allowed = text(math.max(record.allowed, allowed))
+hold.allowed = text(math.max(hold.allowed, allowed))
 if heard == '1' then
-    record.has_heard = '1'
+    hold.has_heard = '1'
 end
 if trial ~= '' then
-    record.trials = record.trials .. trial .. ' '
+    hold.trials = hold.trials .. trial .. ' '
 end
-record.saved_by = token
-record.answer = record.status == 'cancelled' and 'cancelled' or 'held'
-local is_whole = record.succeeded + record.failed + record.skipped == tonumber(record.total)
-if ends == '1' and not is_whole then
+hold.saved_by = token
+hold.answer = record.status == 'cancelled' and 'cancelled' or 'held'
+if ends == '1' and not is_whole() then
     -- Redis has lost results since: whoever takes the batch over finds out which.
-    record.answer = 'lost'
+    hold.answer = 'lost'
     redis.call('PEXPIRE', RES, max_age)
     redis.call('UNLINK', LEASE)
-    redis.call('ZADD', QUEUE, text(now), batch_id)
+    redis.call('ZADD', line, text(now), member)
+elseif ends == '1' and IS_DIVIDED and record.open_chunks ~= '1' then
+    -- Others are not at their end.
+    hold.answer, hold.has_ended = 'ended', '1'
+    record.open_chunks = text(record.open_chunks - 1)
+    redis.call('UNLINK', LEASE)
+    redis.call('ZREM', line, member)
+elseif ends == '1' and not has_all() then
+    -- Redis has lost results of chunks that had ended: all of them are looked at again.
+    hold.answer = 'ended'
+    record.open_chunks = text(chunks_of(record))
+    for i = 0, chunks_of(record) - 1 do
+        redis.call('ZADD', line, text(now), batch_id .. ':' .. i)
+        redis.call('HSET', KEYS[OTHERS + 2 * i], 'has_ended', '0')
+        redis.call('PEXPIRE', KEYS[OTHERS + 2 * i], max_age)
+    end
+    redis.call('UNLINK', LEASE)
 elseif ends == '1' then
     local usual = error_code == '' and 'completed' or 'failed'
-    local status = record.answer == 'held' and usual or 'cancelled'
+    local status = hold.answer == 'held' and usual or 'cancelled'
     record.error = error_code
     finish(record, status, batch_id, result_ttl, tonumber(retry_ttl))
 else
@@ -81,5 +117,5 @@ else
         redis.call('PEXPIRE', RES, max_age)
     end
 end
-write(record)
-return record.answer
+write(record, hold)
+return hold.answer
