@@ -24,9 +24,11 @@ if is_foreign then
     return false
 end
 local hold = record and hold_of(record)
-local is_none = hold and IS_DIVIDED and tonumber(chunk) >= chunks_of(record)
-if not hold or is_none or record.finished_at ~= '' or hold.has_ended == '1' then
+if not record or record.finished_at ~= '' or hold and hold.has_ended == '1' then
     redis.call('ZREM', line, member)
+    return false
+end
+if not hold or IS_DIVIDED and tonumber(chunk) >= chunks_of(record) then
     return false
 end
 local operations = redis.call('LINDEX', OPS, IS_DIVIDED and chunk or 0)
