@@ -218,4 +218,4 @@ def carrier_of(background, batch_id):
     """
     What carries a batch out just now.
     """
-    return next((each for each in background._carriers if each.batch_id == batch_id), None)
+    return next((each for each in background._holding.carriers if each.batch_id == batch_id), None)

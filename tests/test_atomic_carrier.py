@@ -134,7 +134,7 @@ async def test_attempts_boundary(attempts, error):
     assert snapshot.error == error
     if error is None:
         assert seen == [attempts + 1] * TOTAL
-        assert store._records[batch_id].trials == {0: attempts + 1}
+        assert store._records[batch_id].parts[None].trials == {0: attempts + 1}
     else:
         assert seen == []
         assert await endings(store, batch_id) == ["worker_lost"] * TOTAL

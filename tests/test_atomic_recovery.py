@@ -108,7 +108,7 @@ async def test_another_process_has_taken_over_before_the_commit():
             await until(lambda: "/wait" in app.starts)
             store._clock.now += 100
             claim = await store.claim(1000.0, batch_id)
-        await until(lambda: not background._carriers)
+        await until(lambda: not background._holding.carriers)
 
     assert claim.allowed == 0
     assert transactions == ["rollback"]
@@ -130,7 +130,7 @@ async def test_another_process_takes_over_during_the_commit():
             async with running(other, store, transactions):
                 ends = await endings(store, batch_id)
             transactions.may_commit.set()
-            await until(lambda: not background._carriers)
+            await until(lambda: not background._holding.carriers)
 
     assert ends == ["commit_unknown"]
     assert (transactions, app.starts, other.starts) == (["commit"], ["/a"], [])

@@ -144,7 +144,7 @@ class TestCarryingOut:
             with pytest.raises(BackgroundUnavailable):
                 await submit(background, "GET /")
 
-        assert not background._carriers
+        assert not background._holding.carriers
 
     async def test_results_above_the_limit_of_a_batch_are_replaced(self):
         """
@@ -182,7 +182,7 @@ class TestCarryingOut:
         async with running(app, store, concurrency=1) as background:
             first = await submit(background, "GET /a", "GET /leak", "GET /b")
             ends = await endings(store, first)
-            await until(lambda: not background._carriers)
+            await until(lambda: not background._holding.carriers)
             second = await submit(background, "GET /c")
             ends += await endings(store, second)
 
@@ -202,11 +202,11 @@ class TestCarryingOut:
                 raise errors.pop()
             return encode(result)
 
-        background._terms = replace(background._terms, encode=fail_once)
+        background._holding._terms = replace(background._terms, encode=fail_once)
         async with background.opened():
             background.start({})
             batch_id = await submit(background, "GET /")
-            await until(lambda: not errors and not background._carriers)
+            await until(lambda: not errors and not background._holding.carriers)
             store._clock.now += 100
             ends = await endings(store, batch_id)
 
@@ -450,7 +450,7 @@ class TestStopping:
                 tasks.start_soon(first.stop)
                 await until(lambda: not first._is_on)
                 app.gate.set()
-                await until(lambda: not first._carriers)
+                await until(lambda: not first._holding.carriers)
             before = list(app.starts)
             async with running(app, store):
                 ends = await endings(store, batch_id)
@@ -556,7 +556,7 @@ class TestStopping:
             with releasing(hold):
                 await until(lambda: store.asked.get("release"))
                 told = store.asked["save"]
-                await until(lambda: not first._carriers)
+                await until(lambda: not first._holding.carriers)
 
         assert store.asked["save"] == told
         assert await store.claim(1.0, batch_id) is not None

@@ -83,11 +83,11 @@ class TestAfterDeath:
             with releasing(app.gate):
                 await until(lambda: app.starts)
                 await settled()
-                alone, trials = list(app.starts), dict(store._records[batch_id].trials)
+                alone, trials = list(app.starts), dict(store._records[batch_id].parts[None].trials)
             ends = await endings(store, batch_id)
 
         assert (alone, trials) == (["/wait0"], {0: 1})
-        assert store._records[batch_id].trials == {0: 1, 1: 1}
+        assert store._records[batch_id].parts[None].trials == {0: 1, 1: 1}
         assert app.starts == ["/wait0", "/wait1", "/wait2"]
         assert ends == [200, 200, 200]
 
@@ -250,7 +250,7 @@ class TestAlone:
                 tasks.start_soon(first.stop)
                 await until(lambda: not first._is_on)
                 app.gate.set()
-                await until(lambda: not first._carriers)
+                await until(lambda: not first._holding.carriers)
             before = list(app.starts)
             async with running(app, store):
                 ends = await endings(store, batch_id)
@@ -290,7 +290,7 @@ class TestAlone:
                 await until(lambda: not first._is_on)
                 await settled()
                 hold.set()
-                await until(lambda: not first._carriers)
+                await until(lambda: not first._holding.carriers)
             before = list(app.starts)
             async with running(app, store):
                 ends = await endings(store, batch_id)
@@ -327,7 +327,7 @@ class TestAlone:
             store._clock.now += 100
             await store.claim(1000.0, batch_id)
             hold.set()
-            await until(lambda: not background._carriers)
+            await until(lambda: not background._holding.carriers)
 
         assert app.starts == []
         assert (await store.snapshot(batch_id)).completed == 0
@@ -445,7 +445,7 @@ class TestStoreAway:
             batch_id = await submit(background, "GET /wait", "GET /a")
             await until(lambda: app.starts)
             store.errors["save"] = OSError("A bug of a store.")
-            await until(lambda: not background._carriers)
+            await until(lambda: not background._holding.carriers)
             store.errors.clear()
             app.gate.set()
             store._clock.now += 100
@@ -469,7 +469,7 @@ class TestLost:
             await until(lambda: app.starts)
             store._clock.now += 100
             claim = await store.claim(30.0, batch_id)
-            await until(lambda: not first._carriers)
+            await until(lambda: not first._holding.carriers)
             snapshot = await store.snapshot(batch_id)
             await store.release(claim.hold, 1)
             async with running(app, store):
@@ -490,7 +490,7 @@ class TestLost:
             await until(lambda: app.starts)
             store._clock.now += 100
             await store.claim(30.0, batch_id)
-            await until(lambda: not first._carriers)
+            await until(lambda: not first._holding.carriers)
 
         assert app.starts == ["/wait"]
         assert (await store.snapshot(batch_id)).completed == 0

@@ -6,26 +6,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
 from inspect import iscoroutinefunction
 from typing import Final, TypeAlias
 
 from asgi_batch._core.headers import is_header_name, is_secret_header, why_forbidden
 from asgi_batch._core.origins import ANY, is_origin
 from asgi_batch._core.routes import Routes
-from asgi_batch._core.rules import Atomic, Rules
-from asgi_batch._engine import Engine
-from asgi_batch._gate import Gate
-from asgi_batch._ledger import Encode
+from asgi_batch._core.rules import Atomic
 from asgi_batch._rate import Counter, Limiter
-from asgi_batch._reporter import Reporter
-from asgi_batch._subrequest import AnswerBounds
-from asgi_batch.dialects import native
 from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Limits, RateLimit
-from asgi_batch.ports import Store, TransactionFactory
+from asgi_batch.ports import Queue, Store
 from asgi_batch.stores import open_store
-from asgi_batch.types import ASGIApp, Scope
+from asgi_batch.types import Scope
 
 #: Tells from a scope whose a request is.
 OwnerOf: TypeAlias = Callable[[Scope], str | None]
@@ -37,34 +30,7 @@ _ROUTE_KEYS: Final = frozenset(
     path_params endpoint route router asgi_batch
     """.split()
 )
-# Bytes of a body that may wait for others to be written together.
-_SMALL_RESULT: Final = 1024
 _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+").fullmatch
-
-
-def engine_of(
-    app: ASGIApp,
-    limits: Limits,
-    gate: Gate,
-    reporter: Reporter,
-    transaction: TransactionFactory | None,
-) -> Engine:
-    """
-    What all batches of one middleware run with.
-    """
-    bounds = AnswerBounds(
-        small_bytes=min(_SMALL_RESULT, limits.max_result_bytes),
-        max_bytes=limits.max_result_bytes,
-        max_messages=limits.max_messages,
-    )
-    return Engine(
-        app=app,
-        limits=limits,
-        gate=gate,
-        bounds=bounds,
-        reporter=reporter,
-        transaction=transaction,
-    )
 
 
 def checked_atomic(wish: Atomic, transaction: object) -> Atomic:
@@ -95,54 +61,23 @@ def check_hooks(on_end: object, tracer: object) -> None:
         )
 
 
-def encoder_of(shown: frozenset[str]) -> Encode:
+def check_app(app: object) -> None:
     """
-    Writes results that show the headers in *shown*.
+    See that *app* can be called.
     """
-    names = [name.encode() for name in shown]
-    exposed = {b"content-length": b"", **dict(zip(names, names, strict=True))}
-    return partial(native.encode_result, exposed)
+    if not callable(app):
+        raise ConfigurationError(f"BatchMiddleware({app!r:.100}): pass an ASGI app.")
 
 
-def rules_of(
-    limits: Limits,
-    *,
-    batch_path: str,
-    lenient_paths: bool,
-    operation_headers: frozenset[str],
-    routes: Routes | None,
-    atomic: Atomic,
-    app: ASGIApp,
-) -> Rules:
+def checked_limits(limits: Limits | None) -> Limits:
     """
-    What batches may contain.
+    The bounds that are given, or the usual ones.
     """
-    return Rules(
-        batch_path=batch_path,
-        lenient_paths=lenient_paths,
-        operation_headers=operation_headers,
-        routes=routes,
-        atomic=atomic,
-        # FastAPI has one of its own, which the scope does not tell; of others it is a directory.
-        root_path=getattr(app, "root_path", "") if hasattr(app, "root_path_in_servers") else "",
-        max_operations=limits.max_operations,
-        max_operation_bytes=limits.max_operation_bytes,
-        max_path_bytes=limits.max_path_bytes,
-        max_query_bytes=limits.max_query_bytes,
-        max_headers=limits.max_headers,
-        max_header_bytes=limits.max_header_bytes,
-        max_json_depth=limits.max_json_depth,
-        max_problems=limits.max_problems,
-        operation_timeout=limits.operation_timeout,
-    )
-
-
-def check_limits(limits: object) -> None:
-    """
-    See that *limits* are `Limits`.
-    """
+    if limits is None:
+        return Limits()
     if not isinstance(limits, Limits):
         raise ConfigurationError(f"limits={limits!r:.100}: pass Limits(…).")
+    return limits
 
 
 def checked_store(store: str | Store) -> Store:
@@ -154,6 +89,19 @@ def checked_store(store: str | Store) -> Store:
     if not hasattr(store, "claim"):
         raise ConfigurationError(f'store={store!r:.100}: write a URL such as "redis://localhost".')
     return store
+
+
+def checked_queue(queue: Queue | None, store: Store) -> Queue | None:
+    """
+    The queue that is given, if one is; other processes have to see the *store*.
+    """
+    if queue is None:
+        return None
+    if not isinstance(queue, Queue):
+        raise ConfigurationError(f"queue={queue!r:.100}: give an object with send and receive.")
+    if store.durability != "store":
+        raise ConfigurationError('With a queue, give a store too: store="redis://localhost".')
+    return queue
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -45,6 +45,8 @@ class AtomicCarrier:
         template: Makes their scopes.
 
     Attributes:
+        share: What is held.
+        batch_id: The batch that it is, or is of.
         size: Bytes of its request.
     """
 
@@ -53,6 +55,7 @@ class AtomicCarrier:
     ) -> None:
         self._terms = terms
         self._claim = claim
+        self.share, self.batch_id = claim.hold.share, claim.hold.batch_id
         self.size = sum(map(len, claim.chunks))
         self._operations = operations
         self._watch = terms.engine.reporter.begin("later", template.headers, self.batch_id)
@@ -77,13 +80,6 @@ class AtomicCarrier:
         self._is_lost = self._is_interrupted = False
         self._ending: Ending = "released"
         self._ended = anyio.Event()
-
-    @property
-    def batch_id(self) -> str:
-        """
-        The batch that is held.
-        """
-        return self._claim.hold.batch_id
 
     def cancel(self) -> None:
         """

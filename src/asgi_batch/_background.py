@@ -1,7 +1,9 @@
 """
 Batches that outlive their request: accepts them, claims them, and gives them back when it stops.
 
-One batch's own way is in `_carrier`; what survives a crash is the store's affair.
+Where there is a queue, its workers claim what they get messages of, and nobody else anything but
+what has been cancelled and has to be ended. One batch's own way is in `_carrier`; what survives a
+crash is the store's affair.
 """
 
 from __future__ import annotations
@@ -11,36 +13,26 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
-from asgi_batch._atomic_carrier import AtomicCarrier
-from asgi_batch._carrier import Carrier
 from asgi_batch._core.idempotency import Idempotency
 from asgi_batch._core.models import Batch
-from asgi_batch._core.packing import (
-    check_whole,
-    pack_caller,
-    pack_operations,
-    template_of,
-    unpack_operations,
-)
-from asgi_batch._core.records import Claim, NewBatch, Snapshot
+from asgi_batch._core.packing import pack_caller, pack_operations
+from asgi_batch._core.records import NewBatch, Share, Snapshot
 from asgi_batch._core.reports import short
+from asgi_batch._dispatch import WORKER, Dispatch, Offer
+from asgi_batch._holding import Holding
 from asgi_batch._rate import Limiter
 from asgi_batch._terms import Terms
 from asgi_batch._worker import in_turns
 from asgi_batch.errors import AsgiBatchError, BackgroundUnavailable, IdempotencyKeyReused
 from asgi_batch.limits import Limits
-from asgi_batch.ports import Store
+from asgi_batch.ports import Queue, Store
 from asgi_batch.types import Scope
 
 logger = logging.getLogger("asgi_batch")
-
-Holder: TypeAlias = Carrier | AtomicCarrier
 
 _CURE = (
     "Nothing here can carry a batch out after its request: the server has not started the app's"
@@ -61,18 +53,26 @@ class Background:
         terms: On which terms batches are held.
         limits: Bounds in time and number.
         limiter: Opened and closed together with the store.
+        queue: Tells worker processes of what they have to carry out.
     """
 
-    def __init__(self, terms: Terms, limits: Limits, limiter: Limiter | None = None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        limits: Limits,
+        limiter: Limiter | None = None,
+        queue: Queue | None = None,
+    ) -> None:
         self._terms = terms
         self._limiter = limiter
         self._limits = limits
-        self._carriers: set[Holder] = set()
+        self._queue = queue
+        self._dispatch = None if queue is None else Dispatch(queue, terms.store, limits)
+        self._holding = Holding(terms)
         self._hints: deque[str] = deque(maxlen=limits.background_batches)
         self._is_scan_due = True
         self._tasks: TaskGroup
         self._is_on = False
-        self._lifespan: Scope = {}
 
     @property
     def is_on(self) -> bool:
@@ -126,10 +126,16 @@ class Background:
         Args:
             lifespan: The scope of the app's lifespan.
         """
-        self._lifespan = lifespan
-        self._wake = anyio.Event()
+        self._holding.open(self._tasks, lifespan, on_end=self._look_again)
+        self._wake, self._has_stopped = anyio.Event(), anyio.Event()
         self._is_on = True
-        self._tasks.start_soon(self._claim_for_ever)
+        if self._dispatch is None:
+            self._tasks.start_soon(self._claim_for_ever)
+            return
+        self._tasks.start_soon(self._dispatch.sweep_for_ever)
+        offer: Offer | None = lifespan.get(WORKER)
+        if offer is not None:
+            offer(self._queue, self.run)
 
     async def stop(self) -> None:
         """
@@ -137,9 +143,32 @@ class Background:
         """
         if self._is_on:
             self._is_on = False
-            async with anyio.create_task_group() as tasks:
-                for carrier in self._carriers:
-                    tasks.start_soon(self._give_back, carrier)
+            given_back = await self._holding.drain()
+            self._has_stopped.set()
+            if self._dispatch is not None:
+                await self._dispatch.tell(given_back)
+
+    async def run(self, batch_id: str, chunk: int | None) -> None:
+        """
+        Carry out what a message names, if it is there for the taking.
+        """
+        share = Share(batch_id, chunk)
+        if self._is_on:
+            await self._take(share)
+        elif self._dispatch is not None:
+            # Another worker can have it; not before this one has stopped, or it would come back.
+            await self._has_stopped.wait()
+            await self._dispatch.tell([share])
+
+    async def _take(self, share: Share) -> None:
+        try:
+            claim = await self._holding.claim(share)
+            ended = None if claim is None else await self._holding.carry(claim)
+        except AsgiBatchError as error:
+            logger.warning("Batch %s… could not be claimed: %s", short(share.batch_id), error)
+            return
+        if ended is not None:
+            await ended.wait()
 
     async def submit(
         self,
@@ -162,14 +191,16 @@ class Background:
 
         Raises:
             BackgroundUnavailable: Nobody would carry it out.
-            IdempotencyKeyReused: What was accepted under this key is not the same.
-            BatchRefused: The store does not take it.
+            BatchRefused: The store does not take it, or it is not what was accepted under its key.
         """
         key, fingerprint = (None, "") if idempotency is None else idempotency
+        size = self._chunk_size(batch)
         new = NewBatch(
             batch_id=self.store.new_id(key, owner),
             total=len(batch.operations),
-            chunks=[each async for each in in_turns(pack_operations(batch.operations), 1)],
+            chunks=[each async for each in in_turns(pack_operations(batch.operations, size), 1)],
+            chunk_size=size,
+            delay=0.0 if self._dispatch is None else self._limits.resend_interval,
             caller=pack_caller(scope),
             stops_on_error=batch.stop_on_error,
             atomic=batch.atomic,
@@ -180,13 +211,21 @@ class Background:
         )
         return await self._keep(new)
 
+    def _chunk_size(self, batch: Batch) -> int:
+        # What depends on all operations before it is carried out in one place.
+        is_whole = self._dispatch is None or batch.stop_on_error or batch.atomic
+        size = self._limits.chunk_operations
+        return 0 if is_whole or len(batch.operations) <= size else size
+
     async def _keep(self, new: NewBatch) -> Snapshot:
         created = await self.store.create(
             new, limit=self._limits.max_background_batches, owner_limit=self._limits.owner_batches
         )
         if not created.is_same:
             raise IdempotencyKeyReused(_REUSED)
-        if created.is_new:
+        if created.is_new and self._dispatch is not None:
+            self._tasks.start_soon(self._dispatch.tell, created.snapshot.shares())
+        elif created.is_new:
             self._suggest(new.batch_id)
         return created.snapshot
 
@@ -202,8 +241,11 @@ class Background:
             return None
         snapshot, is_unheard = cancelled
         # Where nobody holds it, somebody has to end it.
-        self._suggest(batch_id)
-        for carrier in self._carriers:
+        if self._dispatch is None:
+            self._suggest(batch_id)
+        else:
+            self._tasks.start_soon(self._end, snapshot)
+        for carrier in self._holding.carriers:
             if carrier.batch_id == batch_id:
                 carrier.cancel()
         with anyio.move_on_after(2 * self._limits.cancel_interval):
@@ -212,8 +254,16 @@ class Background:
                 _, is_unheard = await self.store.cancel(batch_id) or (snapshot, False)
         return snapshot
 
+    async def _end(self, cancelled: Snapshot) -> None:
+        for share in cancelled.shares():
+            if not cancelled.is_finished and self._is_on:
+                await self._take(share)
+
     def _suggest(self, batch_id: str) -> None:
         self._hints.append(batch_id)
+        self._look_again()
+
+    def _look_again(self) -> None:
         self._wake.set()
 
     async def _claim_for_ever(self) -> None:
@@ -236,57 +286,14 @@ class Background:
 
     async def _claim_what_fits(self) -> None:
         while self._is_on and (self._hints or self._is_scan_due):
-            if self._is_full:
+            if len(self._holding.carriers) >= self._limits.background_batches:
                 # There may be more than the hints know of, once there is room again.
                 self._hints.clear()
                 self._is_scan_due = True
                 return
             hint = self._hints.popleft() if self._hints else None
-            claim = await self._claim(hint)
+            claim = await self._holding.claim(None if hint is None else Share(hint))
             if claim is None:
                 self._is_scan_due = self._is_scan_due and hint is not None
-            elif (carrier := await self._carrier_of(claim)) is not None:
-                self._carriers.add(carrier)
-                self._tasks.start_soon(self._carry, carrier)
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._carriers) >= self._limits.background_batches
-
-    async def _claim(self, batch_id: str | None) -> Claim | None:
-        # A claim that nobody hears of would keep others waiting for the end of its lease.
-        with anyio.CancelScope(shield=True):
-            claim = await self._terms.store.claim(self._terms.lease, batch_id)
-            if claim is not None and not self._is_on:
-                await self._terms.store.release(claim.hold, claim.allowed)
-                return None
-        return claim
-
-    async def _carrier_of(self, claim: Claim) -> Holder | None:
-        try:
-            operations = [each async for each in in_turns(unpack_operations(claim.chunks))]
-            check_whole(operations, claim.indexes)
-            template = template_of(claim.caller, self._lifespan)
-        except msgspec.DecodeError:
-            logger.exception("Batch %s… cannot be read.", short(claim.hold.batch_id))
-            await self._terms.store.fail(claim.hold, "record_corrupt")
-            self._terms.engine.reporter.fail(claim, "record_corrupt")
-            return None
-        kind = AtomicCarrier if claim.atomic else Carrier
-        return kind(self._terms, claim, operations, template)
-
-    async def _give_back(self, carrier: Holder) -> None:
-        try:
-            await carrier.drain()
-        except Exception:
-            logger.exception("Batch %s… stays held until its lease ends.", short(carrier.batch_id))
-
-    async def _carry(self, carrier: Holder) -> None:
-        try:
-            with self._terms.engine.gate.counting(carrier), self._terms.turns:
-                await carrier.run()
-        except Exception:
-            logger.exception("Batch %s… is given up by this process.", short(carrier.batch_id))
-        finally:
-            self._carriers.discard(carrier)
-            self._wake.set()
+            else:
+                await self._holding.carry(claim)

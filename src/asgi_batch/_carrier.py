@@ -48,6 +48,8 @@ class Carrier:
         template: Makes their scopes.
 
     Attributes:
+        share: What is held.
+        batch_id: The batch that it is, or is of.
         size: Bytes of its request.
     """
 
@@ -58,6 +60,7 @@ class Carrier:
         self._store = terms.store
         self._limits = terms.engine.limits
         self._claim = claim
+        self.share, self.batch_id = claim.hold.share, claim.hold.batch_id
         self.size = sum(map(len, claim.chunks))
         self._template = template
         self._watch = terms.engine.reporter.begin("later", template.headers, self.batch_id)
@@ -108,13 +111,6 @@ class Carrier:
         finally:
             self._ended.set()
             self._watch.end(self._ending, self._claim.snapshot.plus(self._ledger.summary()))
-
-    @property
-    def batch_id(self) -> str:
-        """
-        The batch that is held.
-        """
-        return self._claim.hold.batch_id
 
     def cancel(self) -> None:
         """

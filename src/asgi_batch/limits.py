@@ -60,6 +60,11 @@ class Limits:
             refused.
         owner_batches: Unfinished batches that one owner may have in the store, where batches have
             owners; from there on new ones are refused.
+        chunk_operations: Operations that one worker of a queue takes at a time of a larger batch.
+            Fifty of 20 ms each take a tenth of a second at the default *concurrency*: enough to
+            pay for the message, few enough for others to take their part.
+        resend_interval: Seconds after which a queue is told again of what no worker has claimed;
+            what has waited for longer is told of after as long again.
         max_attempts: How often an operation is started whose process dies each time.
         max_queue_age: Seconds that a batch may wait for a process to carry it out, since something
             last changed; from there on nothing of it starts. What the caller was allowed to do
@@ -101,6 +106,8 @@ class Limits:
     background_batches: int = 4
     max_background_batches: int = 1000
     owner_batches: int = 10
+    chunk_operations: int = 50
+    resend_interval: float = 30.0
     max_attempts: int = 3
     max_queue_age: float = 3600.0
     lease: float = 30.0

@@ -6,25 +6,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal
 
 from asgi_batch._arguments import (
+    check_app,
     check_choice,
     check_hooks,
-    check_limits,
     checked_atomic,
+    checked_limits,
     checked_names,
     checked_origins,
     checked_owner,
     checked_path,
+    checked_queue,
     checked_scope_keys,
     checked_store,
-    encoder_of,
-    engine_of,
     limiter_for,
     routes_of,
-    rules_of,
 )
+from asgi_batch._assembly import engine_of, rules_of, terms_of
 from asgi_batch._background import Background
 from asgi_batch._core.headers import OPERATION_HEADERS, RESULT_HEADERS
 from asgi_batch._core.reports import BatchReport
@@ -32,14 +33,11 @@ from asgi_batch._core.scope import MARKER, route_path
 from asgi_batch._endpoints import DirectRequest, Settings, endpoint_for
 from asgi_batch._gate import Gate, GateStatistics
 from asgi_batch._lifespan import Lifespan
-from asgi_batch._reporter import Reporter
-from asgi_batch._terms import Terms
-from asgi_batch._worker import Turns
-from asgi_batch.errors import ConfigurationError
 from asgi_batch.limits import Limits, RateLimit
-from asgi_batch.ports import Store, Tracer, TransactionFactory
+from asgi_batch.ports import HostedQueue, Queue, Store, Tracer, TransactionFactory
 from asgi_batch.progress import Progress
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
+from asgi_batch.worker import working
 
 
 class BatchMiddleware:
@@ -83,6 +81,9 @@ class BatchMiddleware:
             ``Authorization``, ``Cookie`` or ``Proxy-Authorization``.
         on_end: Called with a `BatchReport` at the end of each batch, for metrics. It must be
             quick; what it raises is logged.
+        queue: Tells worker processes of batches that outlive their request, such as
+            ``CeleryQueue(app)`` of ``asgi_batch.queues.celery`` (extra ``celery``); they are then
+            carried out there, and need a *store* that all processes share.
         tracer: Makes traces, such as ``OpenTelemetry()`` of ``asgi_batch.contrib.opentelemetry``
             (extra ``otel``).
 
@@ -112,11 +113,10 @@ class BatchMiddleware:
         credentials: Literal["keep", "refuse"] = "keep",
         on_end: Callable[[BatchReport], None] | None = None,
         tracer: Tracer | None = None,
+        queue: Queue | None = None,
     ) -> None:
-        if not callable(app):
-            raise ConfigurationError(f"BatchMiddleware({app!r:.100}): pass an ASGI app.")
-        limits = limits if limits is not None else Limits()
-        check_limits(limits)
+        check_app(app)
+        limits = checked_limits(limits)
         check_choice("path_policy", path_policy, ("strict", "lenient"))
         check_choice("on_disconnect", on_disconnect, ("abort", "finish"))
         check_choice("credentials", credentials, ("keep", "refuse"))
@@ -125,18 +125,18 @@ class BatchMiddleware:
         self.app = app
         self._path = checked_path(path)
         self._gate = Gate(limits.total_concurrency)
-        called = app if tracer is None else tracer.wrap(app)
-        engine = engine_of(called, limits, self._gate, Reporter(on_end, tracer), transaction)
-        encode = encoder_of(RESULT_HEADERS | checked_names("expose_headers", expose_headers))
-        terms = Terms(store=checked_store(store), engine=engine, encode=encode, turns=Turns())
+        engine = engine_of(app, limits, self._gate, on_end, tracer, transaction)
+        shown = RESULT_HEADERS | checked_names("expose_headers", expose_headers)
+        terms = terms_of(engine, checked_store(store), shown)
+        queue = checked_queue(queue, terms.store)
         self._limiter = limiter_for(rate_limit, store)
-        self._background = Background(terms, limits, self._limiter)
+        self._background = Background(terms, limits, self._limiter, queue)
         self._settings = Settings(
             app=app,
             owner=checked_owner(owner),
             limiter=self._limiter,
             engine=engine,
-            encode=encode,
+            encode=terms.encode,
             background=self._background,
             rules=rules_of(
                 limits,
@@ -153,6 +153,8 @@ class BatchMiddleware:
             keeps_credentials=credentials == "keep",
             aborts_on_disconnect=on_disconnect == "abort",
         )
+        if isinstance(queue, HostedQueue):
+            queue.attach(partial(working, self, queue))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """

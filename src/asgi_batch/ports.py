@@ -4,9 +4,9 @@ What the library asks of its plugs, each as a Protocol; it holds no code of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from asgi_batch._core.models import HeaderPair
 from asgi_batch._core.records import (
@@ -184,6 +184,52 @@ class Store(Protocol):
             after: Start after the operation of this index; -1 for the first page.
             limit: Operations to look at, at most.
             outcome: Only results of this kind; all kinds where None.
+        """
+        ...
+
+
+#: Carries out what a message names, a batch or one chunk of it: returns when that has ended, or is
+#: somebody else's, or has been given back. What is wrong with a message raises nothing.
+Run: TypeAlias = Callable[[str, int | None], Awaitable[None]]
+
+#: The app under its own lifespan, in the calling event loop, for as long as the context lasts; it
+#: gives what carries out messages. When it is left, what runs is given back within
+#: `Limits.drain_timeout`.
+Working: TypeAlias = Callable[[], AbstractAsyncContextManager[Run]]
+
+
+@runtime_checkable
+class Queue(Protocol):
+    """
+    Tells worker processes of batches. It may lose messages, delay them or bring them twice: what
+    runs is decided by the store.
+    """
+
+    async def send(self, batch_id: str, chunk: int | None) -> None:
+        """
+        Let a worker process hear of a batch, or of one chunk of it.
+
+        What it raises is logged; the message is sent again later.
+        """
+        ...
+
+    async def receive(self, run: Run) -> None:
+        """
+        Call *run* for each message that comes, several at a time if the queue is made for that,
+        until cancelled; called in worker processes.
+        """
+        ...
+
+
+@runtime_checkable
+class HostedQueue(Queue, Protocol):
+    """
+    A queue whose worker processes are started by a command of its own.
+    """
+
+    def attach(self, working: Working) -> None:
+        """
+        Take what a worker process enters once, to carry out messages from then on.
         """
         ...
 

@@ -357,7 +357,7 @@ async def test_f46_a_batch_that_the_new_server_does_not_know_is_gone(tmp_path):
                     batch_id = await submit(background, *["POST /"] * 400)
                     await until(lambda: len(app.starts) > 20)
                 snapshot, _ = await insist(lambda: store.snapshot(batch_id))
-                await until(lambda: not background._carriers)
+                await until(lambda: not background._holding.carriers)
                 started = len(app.starts)
                 size = replica.client.dbsize()
 

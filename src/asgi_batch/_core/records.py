@@ -22,6 +22,19 @@ Outcome: TypeAlias = Literal["succeeded", "failed", "skipped"]
 SCHEMA: Final = 2
 
 
+class Share(NamedTuple):
+    """
+    What is claimed by itself: a batch or, where it is divided, one chunk of it.
+
+    Args:
+        batch_id: The batch.
+        chunk: Number of the chunk, from 0 on; None for the batch as a whole.
+    """
+
+    batch_id: str
+    chunk: int | None = None
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """
     How far a batch is, at one moment.
@@ -40,6 +53,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         parent: The batch whose operations this one tries again; None for others.
         error: Why a batch has ``"failed"`` as a whole; a stable code.
         owner: Whose it is, as a digest; empty where it is nobody's.
+        chunk_size: Operations of each chunk, where each is claimed by itself; 0 where the batch is
+            claimed as a whole.
     """
 
     batch_id: str
@@ -55,6 +70,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     error: str | None = None
     owner: str = ""
+    chunk_size: int = 0
 
     @property
     def completed(self) -> int:
@@ -88,25 +104,28 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             self.skipped + more.skipped,
         )
 
+    def shares(self) -> list[Share]:
+        """
+        What is claimed of it.
+        """
+        if not self.chunk_size:
+            return [Share(self.batch_id)]
+        count = -(-self.total // self.chunk_size)
+        return [Share(self.batch_id, chunk) for chunk in range(count)]
+
+    def indexes_of(self, chunk: int | None) -> range:
+        """
+        Those of the operations of one chunk; of all where it is None.
+        """
+        indexes, size = range(self.total), self.chunk_size
+        return indexes if chunk is None else indexes[size * chunk : size * (chunk + 1)]
+
     @property
     def is_finished(self) -> bool:
         """
         Whether nothing will change any more.
         """
         return self.finished_at is not None
-
-
-class Share(NamedTuple):
-    """
-    What is claimed by itself: a batch or, where it is divided, one chunk of it.
-
-    Args:
-        batch_id: The batch.
-        chunk: Number of the chunk, from 0 on; None for the batch as a whole.
-    """
-
-    batch_id: str
-    chunk: int | None = None
 
 
 class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,14 +160,6 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     fingerprint: str = ""
     owner: str = ""
-
-    def shares(self) -> list[Share]:
-        """
-        What can be claimed of it.
-        """
-        if not self.chunk_size:
-            return [Share(self.batch_id)]
-        return [Share(self.batch_id, chunk) for chunk in range(len(self.chunks))]
 
 
 class Created(msgspec.Struct, frozen=True):

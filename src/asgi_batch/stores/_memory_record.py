@@ -72,6 +72,7 @@ class Record(msgspec.Struct, kw_only=True):
             parent=self.batch.parent,
             error=self.error,
             owner=self.batch.owner,
+            chunk_size=self.batch.chunk_size,
             **self.counts,
         )
 
@@ -150,13 +151,12 @@ def parts_of(batch: NewBatch, now: float) -> dict[int | None, Part]:
     """
     What is claimed by itself of a batch that is made *now*.
     """
-    due_at, size = now + batch.delay, batch.chunk_size or batch.total
+    due_at, indexes, size = now + batch.delay, range(batch.total), batch.chunk_size
+    if not size:
+        return {None: Part(indexes=indexes, due_at=due_at)}
     return {
-        chunk: Part(
-            indexes=range(batch.total)[size * (chunk or 0) : size * ((chunk or 0) + 1)],
-            due_at=due_at,
-        )
-        for _, chunk in batch.shares()
+        chunk: Part(indexes=indexes[size * chunk : size * (chunk + 1)], due_at=due_at)
+        for chunk in range(len(batch.chunks))
     }
 
 

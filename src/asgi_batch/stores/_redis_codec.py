@@ -27,7 +27,7 @@ from asgi_batch.stores._seal import Seal, Tampered, UnknownKey
 #: Fields of a record in the order in which a script answers with them.
 SNAPSHOT: Final = (
     "schema status total succeeded failed skipped created_at updated_at finished_at version "
-    "parent error owner"
+    "parent error owner chunk_size"
 ).split()
 #: Seconds that are as good as for ever.
 LONGEST: Final = 10 * 365 * 24 * 3600
@@ -130,7 +130,7 @@ def snapshot_of(batch_id: str, values: Sequence[bytes]) -> Snapshot:
     The snapshot whose fields have these *values*, in the order of `SNAPSHOT`.
     """
     _, status, total, succeeded, failed, skipped, created, updated, finished, *rest = values
-    version, parent, error, owner = rest
+    version, parent, error, owner, chunk_size = rest
     known: Any = status.decode()
     return Snapshot(
         batch_id=batch_id,
@@ -146,6 +146,7 @@ def snapshot_of(batch_id: str, values: Sequence[bytes]) -> Snapshot:
         parent=parent.decode() or None,
         error=error.decode() or None,
         owner=owner.decode(),
+        chunk_size=int(chunk_size),
     )
 
 
@@ -161,7 +162,7 @@ def claim_of(share: Share, answer: Sequence[Any], seal: Seal) -> Claim:
         snapshot=snapshot,
         # Nobody can read this, and what cannot be read is not carried out.
         chunks=[],
-        indexes=range(snapshot.total),
+        indexes=snapshot.indexes_of(chunk),
         caller=b"",
         stops_on_error=True,
         is_cancelled=snapshot.status == "cancelled",
@@ -170,18 +171,17 @@ def claim_of(share: Share, answer: Sequence[Any], seal: Seal) -> Claim:
         trials={},
     )
     try:
-        stops_on_error, allowed, trials, finished, idle, size = rest
-        place = place_of_operations(snapshot.total, int(stops_on_error), size, chunk or 0)
-        first = size * (chunk or 0)
-        indexes = range(first, min(first + (size or snapshot.total), snapshot.total))
+        stops_on_error, allowed, trials, finished, idle = rest
+        place = place_of_operations(
+            snapshot.total, int(stops_on_error), snapshot.chunk_size, chunk or 0
+        )
         return msgspec.structs.replace(
             blank,
             chunks=unpacked(seal.open(place, operations)),
-            indexes=indexes,
             caller=seal.open(_CALLER, caller or b""),
             stops_on_error=stops_on_error != b"0",
             atomic=stops_on_error == b"2",
-            finished=frozenset(map(int, finished)) & frozenset(indexes),
+            finished=frozenset(map(int, finished)) & frozenset(blank.indexes),
             allowed=allowed,
             trials=dict(Counter(map(int, trials.split()))),
             idle=idle / 1_000_000,

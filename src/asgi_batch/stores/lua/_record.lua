@@ -9,12 +9,13 @@ local IS_DIVIDED = CHUNK ~= REC
 local SCHEMA = '2'
 local HOUR = 3600 * 1000000
 local MINUTE = 60 * 1000
--- The first thirteen make a snapshot.
-local SNAPSHOT = 13
+-- The first fourteen make a snapshot.
+local SNAPSHOT = 14
 local FIELDS = {
     'schema', 'status', 'total', 'succeeded', 'failed', 'skipped',
     'created_at', 'updated_at', 'finished_at', 'version', 'parent', 'error', 'owner',
-    'stops_on_error', 'fingerprint', 'name', 'made_by', 'kept_at', 'chunk_size', 'open_chunks',
+    'chunk_size',
+    'stops_on_error', 'fingerprint', 'name', 'made_by', 'kept_at', 'open_chunks',
     'epoch', 'allowed', 'has_heard', 'trials', 'claimed_by', 'saved_by', 'answer',
 }
 -- What is known of the one who holds something; of a chunk that nobody has held it is this.

@@ -69,5 +69,5 @@ end
 return {
     snapshot(record), tonumber(hold.epoch), operations, redis.call('HGET', REC, 'caller'),
     record.stops_on_error, tonumber(hold.allowed), hold.trials, finished,
-    now - record.updated_at, tonumber(record.chunk_size),
+    now - record.updated_at,
 }
