@@ -79,6 +79,10 @@ class Store(MemoryStore):
         await self._meet("save" if saving.trial is None else "trial")
         return await super().save(hold, saving)
 
+    async def overdue(self, *args):
+        await self._meet("overdue")
+        return await super().overdue(*args)
+
     async def release(self, *args):
         await self._meet("release")
         await super().release(*args)

@@ -2,6 +2,7 @@
 What tests of whole servers over one Redis share: servers of an app that writes its effects down.
 """
 
+import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from servers import serving
+from servers import kill, serving, start
 
 KIND = "uvicorn-h11-asyncio"
 APP = "apps.recovering:app"
@@ -23,10 +24,12 @@ class Service:
     Args:
         url: Of the store.
         folder: Where the servers run.
+        app: Which one.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, app: str = APP) -> None:
         self._folder = folder
+        self._app = app
         self._effects = folder / "effects.log"
         self.env = {"REDIS": url, "EFFECTS": str(self._effects)}
         self._count = 0
@@ -38,8 +41,21 @@ class Service:
         """
         self._count += 1
         folder = self._folder / str(self._count)
-        with serving(KIND, APP, folder, *options, env={**self.env, **env}) as server:
+        with serving(KIND, self._app, folder, *options, env={**self.env, **env}) as server:
             yield server
+
+    @contextmanager
+    def worker(self):
+        """
+        One more worker process; it is killed in the end, if it still runs.
+        """
+        self._count += 1
+        command = [sys.executable, "-m", "asgi_batch.worker", self._app]
+        process, _ = start(command, self._folder / str(self._count), self.env)
+        try:
+            yield process
+        finally:
+            kill(process)
 
     def starts(self):
         """
@@ -51,7 +67,13 @@ class Service:
         """
         The processes that ran operations.
         """
-        return {line[1] for line in self._lines()}
+        return {int(line[1]) for line in self._lines() if line[0] == "start"}
+
+    def lives(self, event):
+        """
+        The processes whose app has ``"opened"`` or ``"closed"``, each as often as it has.
+        """
+        return sorted(int(line[1]) for line in self._lines() if line[0] == event)
 
     def _lines(self):
         text = self._effects.read_text() if self._effects.exists() else ""

@@ -156,9 +156,7 @@ class Background:
         if self._is_on:
             await self._take(share)
         elif self._dispatch is not None:
-            # Another worker can have it; not before this one has stopped, or it would come back.
-            await self._has_stopped.wait()
-            await self._dispatch.tell([share])
+            await self._dispatch.pass_on(share, self._has_stopped)
 
     async def _take(self, share: Share) -> None:
         try:

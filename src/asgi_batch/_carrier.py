@@ -44,7 +44,7 @@ class Carrier:
     Args:
         terms: On which terms it is held.
         claim: The batch.
-        operations: All its operations.
+        operations: All operations of it.
         template: Makes their scopes.
 
     Attributes:
@@ -72,7 +72,7 @@ class Carrier:
             Batch(left, claim.stops_on_error),
             terms.encode,
             self._limits.max_response_bytes,
-            total=len(operations),
+            total=claim.snapshot.total,
             on_arrival=self._news.arrive,
         )
         self._pending = self._calls_of(self._others, may_start=0)
@@ -110,7 +110,9 @@ class Carrier:
                     await self._run(self._execution)
         finally:
             self._ended.set()
-            self._watch.end(self._ending, self._claim.snapshot.plus(self._ledger.summary()))
+            done = self._ledger.summary()
+            is_whole = self.share.chunk is None
+            self._watch.end(self._ending, self._claim.snapshot.plus(done) if is_whole else done)
 
     def cancel(self) -> None:
         """

@@ -54,6 +54,19 @@ class Dispatch:
                 logger.exception("The queue is told later of batch %s….", short(batch_id))
                 return
 
+    async def pass_on(self, share: Share, has_stopped: anyio.Event) -> None:
+        """
+        Let another worker have *share*, whose message has come while this one stops: not before it
+        has, or it would come back, and once it has not before nobody waits for it.
+        """
+        try:
+            if has_stopped.is_set():
+                await anyio.sleep_forever()
+            await has_stopped.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.tell([share])
+
     async def sweep_for_ever(self) -> None:
         """
         Send again, now and then, what nobody has claimed.

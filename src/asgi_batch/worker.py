@@ -11,8 +11,8 @@ import importlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final, cast
 
@@ -86,16 +86,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _work(app: ASGIApp) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        # The messages come to an end only after the app has: what it gives back is acknowledged.
-        async with anyio.create_task_group() as tasks:
-            async with _serving(app) as offers:
-                queue, run = _chosen(offers, None)
-                tasks.start_soon(queue.receive, run)
-                logger.info("Batches are carried out.")
-                await anext(signals)
-                logger.info("What runs comes to its end, or is given back.")
-            tasks.cancel_scope.cancel()
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, _errors_alone():
+        await _receive(app, signals)
+
+
+async def _receive(app: ASGIApp, signals: AsyncIterator[signal.Signals]) -> None:
+    async with anyio.create_task_group() as tasks:
+        async with _serving(app) as offers:
+            queue, run = _chosen(offers, None)
+            tasks.start_soon(queue.receive, run)
+            logger.info("Batches are carried out.")
+            await anext(signals)
+            logger.info("What runs comes to its end, or is given back.")
+        # Only now: what the app has given back is acknowledged.
+        tasks.cancel_scope.cancel()
 
 
 def _chosen(offers: Sequence[tuple[Queue, Run]], queue: Queue | None) -> tuple[Queue, Run]:
@@ -115,12 +119,21 @@ async def _serving(app: ASGIApp) -> AsyncIterator[Sequence[tuple[Queue, Run]]]:
         WORKER: lambda queue, run: offers.append((queue, run)),
     }
     stop = anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(partial(_live, app, scope, stop))
-        try:
-            yield offers
-        finally:
-            stop.set()
+    with _errors_alone():
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(partial(_live, app, scope, stop))
+            try:
+                yield offers
+            finally:
+                stop.set()
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
 
 
 async def _live(

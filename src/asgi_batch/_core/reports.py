@@ -39,9 +39,11 @@ class BatchReport:
             and has failed; ``"cancelled"`` by a client;
             ``"failed"`` where it could not be carried out; ``"aborted"`` because its client went
             away; ``"refused"`` before anything ran; ``"released"`` by this process, so that
-            another goes on with it.
+            another goes on with it, and by each worker
+            of a queue but the last one of a batch that they share.
         code: Why it was refused or has failed, as a stable code; None otherwise.
-        total: Its operations; 0 where it was refused unread.
+        total: Its operations; 0 where it was refused unread. Of a batch that workers of a queue
+            share, this and the counts below are those of what each of them has done.
         succeeded: Those that were answered with a status below 400.
         failed: Those that were not.
         skipped: Those that have never run.
