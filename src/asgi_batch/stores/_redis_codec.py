@@ -181,7 +181,7 @@ def claim_of(share: Share, answer: Sequence[Any], seal: Seal) -> Claim:
             caller=seal.open(_CALLER, caller or b""),
             stops_on_error=stops_on_error != b"0",
             atomic=stops_on_error == b"2",
-            finished=frozenset(map(int, finished)) & frozenset(blank.indexes),
+            finished=frozenset(map(int, finished)),
             allowed=allowed,
             trials=dict(Counter(map(int, trials.split()))),
             idle=idle / 1_000_000,

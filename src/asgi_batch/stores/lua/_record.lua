@@ -9,6 +9,8 @@ local IS_DIVIDED = CHUNK ~= REC
 local SCHEMA = '2'
 local HOUR = 3600 * 1000000
 local MINUTE = 60 * 1000
+-- Lua cannot hand over more than some thousands of arguments at once.
+local CALL = 1000
 -- The first fourteen make a snapshot.
 local SNAPSHOT = 14
 local FIELDS = {
@@ -80,6 +82,29 @@ local function line_of(batch_id, chunk)
         return CHUNKS, batch_id .. ':' .. chunk
     end
     return QUEUE, batch_id
+end
+
+-- The indexes that a chunk is of, from the first to the last.
+local function bounds_of(record, chunk)
+    local first = chunk * record.chunk_size
+    return first, math.min(first + record.chunk_size, record.total) - 1
+end
+
+-- Those of the indexes from first to last that have their result.
+local function with_result(first, last)
+    local found = {}
+    for start = first, last, CALL do
+        local indexes = {}
+        for index = start, math.min(start + CALL - 1, last) do
+            table.insert(indexes, index)
+        end
+        for i, result in ipairs(redis.call('HMGET', RES, unpack(indexes))) do
+            if result then
+                table.insert(found, indexes[i])
+            end
+        end
+    end
+    return found
 end
 
 local function chunks_of(record)

@@ -64,7 +64,7 @@ if IS_DIVIDED or now - record.kept_at > HOUR then
 end
 local finished = {}
 if record.succeeded + record.failed + record.skipped > 0 then
-    finished = redis.call('HKEYS', RES)
+    finished = IS_DIVIDED and with_result(bounds_of(record, chunk)) or redis.call('HKEYS', RES)
 end
 return {
     snapshot(record), tonumber(hold.epoch), operations, redis.call('HGET', REC, 'caller'),

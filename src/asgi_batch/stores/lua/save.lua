@@ -4,8 +4,6 @@
 local epoch, token, batch_id, lease, allowed, trial, ends = unpack(ARGV, 1, 7)
 local max_age, result_ttl, retry_ttl, heard, error_code, chunk = unpack(ARGV, 8, 13)
 local ENTRIES = 14
--- Lua cannot hand over more than some thousands of arguments at once.
-local CHUNK = 1000
 local OUTCOMES = {s = 'succeeded', f = 'failed', k = 'skipped'}
 
 local record = read(REC)
@@ -53,20 +51,14 @@ local function is_whole()
     if not IS_DIVIDED then
         return has_all()
     end
-    local first = chunk * record.chunk_size
-    local last = math.min(first + record.chunk_size, record.total) - 1
-    for index = first, last do
-        if redis.call('HEXISTS', RES, index) == 0 then
-            return false
-        end
-    end
-    return true
+    local first, last = bounds_of(record, chunk)
+    return #with_result(first, last) == last - first + 1
 end
 
 local now = clock()
 local has_results = record.succeeded + record.failed + record.skipped > 0
-for first = ENTRIES, #ARGV, CHUNK do
-    add(first, math.min(first + CHUNK - 1, #ARGV))
+for first = ENTRIES, #ARGV, CALL do
+    add(first, math.min(first + CALL - 1, #ARGV))
 end
 if #ARGV >= ENTRIES or ends == '1' then
     touch(record, now)
