@@ -303,6 +303,8 @@ async def test_a_message_that_comes_while_a_worker_stops_goes_to_another(store, 
         async with worker(second, store, queue):
             ends = await ends_of(store, batch_id)
 
+    # Once by the client, once when the worker had stopped, once when nobody waited for it.
+    assert queue.sent.count((batch_id, None)) == 3
     assert before == [(held, None), (batch_id, None)]
     assert (batch_id, None) in queue.sent[2:]
     assert ends == [200] * 3

@@ -211,7 +211,7 @@ class Background:
 
     def _chunk_size(self, batch: Batch) -> int:
         # What depends on all operations before it is carried out in one place.
-        is_whole = self._dispatch is None or batch.stop_on_error or batch.atomic
+        is_whole = self._dispatch is None or batch.stop_on_error
         size = self._limits.chunk_operations
         return 0 if is_whole or len(batch.operations) <= size else size
 

@@ -237,11 +237,15 @@ def ttls():
 
 async def test_a_divided_batch_counts_once(store):
     """
-    The limit is one of batches.
+    The limit is one of batches, whoever has looked for what can be claimed.
     """
     await divided(store)
+    shares = await store.overdue(60)
     batch = a_batch(store, chunks=CHUNKS, chunk_size=4)
 
+    assert len(shares) == 3
+    with pytest.raises(Overloaded):
+        await store.create(batch, limit=1)
     assert (await store.create(batch, limit=2)).is_new
 
 
@@ -315,6 +319,19 @@ async def test_what_is_held_is_not_overdue_until_its_holder_is_silent(store):
     told.append(await store.overdue(60))
 
     assert told == [[], [(batch_id, 0)], [(batch_id, 1)]]
+
+
+async def test_what_is_held_for_longer_is_not_overdue(store):
+    """
+    A holder who gives signs of life is not taken for dead when its first lease is over.
+    """
+    batch_id = await divided(store)
+    claim = await store.claim(0.1, batch_id, 0)
+    await store.save(claim.hold, saving(lease=LEASE))
+    await held(store, batch_id, 1, 2)
+    await anyio.sleep(0.15)
+
+    assert await store.overdue(60) == []
 
 
 async def test_what_has_ended_is_not_overdue(store):

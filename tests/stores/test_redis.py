@@ -815,3 +815,43 @@ async def test_t42_a_claim_tells_how_long_nothing_has_happened(store, server):
     claim = await store.claim(LEASE, batch_id)
 
     assert 3600.0 <= claim.idle < 3600.0 + LEASE
+
+
+async def test_f46_results_of_chunks_that_redis_has_lost_are_made_again(store, server):
+    """
+    F46: their batch does not end without them, though their holders have gone long ago.
+    """
+    batch_id = await created(store, chunks=[b"a", b"b"], chunk_size=5)
+    claims = [await store.claim(LEASE, batch_id, chunk) for chunk in (0, 1)]
+    standings = [await store.save(claims[0].hold, saving(range(5), ends=True))]
+    server.client.hdel(key_of(store, batch_id, "res"), "2", "3")
+    server.client.hincrby(key_of(store, batch_id, "rec"), "succeeded", -2)
+    standings.append(await store.save(claims[1].hold, saving(range(5, 10), ends=True)))
+    between = await store.snapshot(batch_id)
+    again = await store.claim(LEASE, batch_id, 0)
+    other = await store.claim(LEASE, batch_id, 1)
+    standings.append(await store.save(again.hold, saving((2, 3), ends=True)))
+    standings.append(await store.save(other.hold, saving(ends=True)))
+    last = await store.snapshot(batch_id)
+
+    assert standings == ["ended", "ended", "ended", "held"]
+    assert (between.is_finished, again.hold.epoch, again.finished) == (False, 2, {0, 1, 4})
+    assert (last.status, last.succeeded) == ("completed", 10)
+
+
+@pytest.mark.parametrize("end", ["fail", "complete"])
+async def test_nothing_of_a_divided_batch_is_in_line_after_its_end(store, server, end):
+    """
+    Neither in that of batches nor in that of chunks; its leases are gone.
+    """
+    batch_id = await created(store, chunks=[b"a", b"b"], chunk_size=5)
+    claims = [await store.claim(LEASE, batch_id, chunk) for chunk in (0, 1)]
+    for claim in claims:
+        if end == "fail":
+            await store.fail(claim.hold, "error")
+        else:
+            await store.save(claim.hold, saving(claim.indexes, ends=True))
+
+    assert (await store.snapshot(batch_id)).is_finished
+    for kind in ("*:queue", "*:chunks", "*:lease", "*:ops"):
+        assert list(server.client.scan_iter(kind)) == []
