@@ -223,14 +223,14 @@ def test_changelog_is_about_this_version():
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     """
-    The wheel has every module and script, the mark for type checkers, and no file from elsewhere.
+    The wheel has every file of the package, the mark for type checkers, and no other file.
     """
     with ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     source = ROOT / "src"
     expected = {
         path.relative_to(source).as_posix()
-        for pattern in ("*.py", "*.lua")
+        for pattern in ("*.py", "*.lua", "*.html", "*.css", "*.js", "*.json")
         for path in source.rglob(pattern)
     }
 

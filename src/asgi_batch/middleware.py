@@ -29,10 +29,11 @@ from asgi_batch._assembly import engine_of, rules_of, terms_of
 from asgi_batch._background import Background
 from asgi_batch._core.headers import OPERATION_HEADERS, RESULT_HEADERS
 from asgi_batch._core.reports import BatchReport
-from asgi_batch._core.scope import MARKER, route_path
+from asgi_batch._core.scope import MARKER
 from asgi_batch._endpoints import DirectRequest, Settings, endpoint_for
 from asgi_batch._gate import Gate, GateStatistics
 from asgi_batch._lifespan import Lifespan
+from asgi_batch.console import pages_of
 from asgi_batch.limits import Limits, RateLimit
 from asgi_batch.ports import HostedQueue, Queue, Store, Tracer, TransactionFactory
 from asgi_batch.progress import Progress
@@ -86,6 +87,8 @@ class BatchMiddleware:
             carried out there, and need a *store* that all processes share.
         tracer: Makes traces, such as ``OpenTelemetry()`` of ``asgi_batch.contrib.opentelemetry``
             (extra ``otel``).
+        console: Whether browsers that open *path* get a page, on which people send batches and see
+            them run.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -114,6 +117,7 @@ class BatchMiddleware:
         on_end: Callable[[BatchReport], None] | None = None,
         tracer: Tracer | None = None,
         queue: Queue | None = None,
+        console: bool = False,
     ) -> None:
         check_app(app)
         limits = checked_limits(limits)
@@ -123,7 +127,6 @@ class BatchMiddleware:
         check_hooks(on_end, tracer)
         atomic = checked_atomic(atomic, transaction)
         self.app = app
-        self._path = checked_path(path)
         self._gate = Gate(limits.total_concurrency)
         engine = engine_of(app, limits, self._gate, on_end, tracer, transaction)
         shown = RESULT_HEADERS | checked_names("expose_headers", expose_headers)
@@ -140,7 +143,7 @@ class BatchMiddleware:
             background=self._background,
             rules=rules_of(
                 limits,
-                batch_path=self._path,
+                batch_path=checked_path(path),
                 lenient_paths=path_policy == "lenient",
                 atomic=atomic,
                 routes=routes_of(allow, deny),
@@ -152,6 +155,7 @@ class BatchMiddleware:
             allowed_origins=checked_origins(allowed_origins),
             keeps_credentials=credentials == "keep",
             aborts_on_disconnect=on_disconnect == "abort",
+            pages=pages_of(console),
         )
         if isinstance(queue, HostedQueue):
             queue.attach(partial(working, self, queue))
@@ -161,7 +165,7 @@ class BatchMiddleware:
         Answer a batch request; hand everything else on.
         """
         if scope["type"] == "http":
-            endpoint = endpoint_for(route_path(scope), self._path)
+            endpoint = endpoint_for(scope, self._settings)
             if endpoint is not None:
                 await endpoint(self._settings, scope, receive, send)()
                 return

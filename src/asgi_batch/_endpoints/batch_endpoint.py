@@ -46,18 +46,12 @@ class BatchEndpoint(Endpoint):
             return WrongProcess("The batch is in the memory of another process of this server.")
         return BatchNotFound(_NOT_FOUND)
 
-    def _header(self, name: bytes) -> bytes:
-        return b",".join(value for key, value in self._scope["headers"] if key.lower() == name)
-
     async def _tell(self, snapshot: Snapshot) -> None:
         tag = f'"{snapshot.version}"'.encode()
         headers = [(b"etag", tag)]
         if not snapshot.is_finished:
             headers.append((b"retry-after", b"1"))
-        known = [
-            each.strip().removeprefix(b"W/") for each in self._header(b"if-none-match").split(b",")
-        ]
-        if self._scope["method"] == "GET" and tag in known:
+        if self._scope["method"] == "GET" and self._is_known(tag):
             await self._respond(304, headers, [])
             return
         body = native_later.encode_snapshot(snapshot, self._base)

@@ -27,6 +27,7 @@ from asgi_batch._engine import Engine
 from asgi_batch._ledger import Encode
 from asgi_batch._rate import Limiter
 from asgi_batch._request_body import BodyReader
+from asgi_batch.console import Pages
 from asgi_batch.errors import (
     BatchRefused,
     CrossSiteRequest,
@@ -73,6 +74,7 @@ class Settings:
         limiter: Counts the operations of each caller; None where nothing does.
         keeps_credentials: Whether a batch may be kept whose request has credentials.
         aborts_on_disconnect: Whether a batch ends when its client has gone.
+        pages: What browsers are shown; None where there is no page.
     """
 
     app: ASGIApp
@@ -86,6 +88,7 @@ class Settings:
     limiter: Limiter | None
     keeps_credentials: bool
     aborts_on_disconnect: bool
+    pages: Pages | None
 
 
 class Endpoint(ABC):
@@ -100,6 +103,8 @@ class Endpoint(ABC):
     """
 
     methods: tuple[str, ...] = ()
+    #: Whether a browser that asks for HTML gets a page at the same path.
+    has_page: bool = False
     #: Operations of the batch in the request, once they have been found to be sound.
     operations: int | None = None
 
@@ -112,6 +117,7 @@ class Endpoint(ABC):
         self._started_at = monotonic()
         self._result_bytes = 0
         self._fields: Sequence[tuple[bytes, bytes]] = ()
+        self._common_headers = _COMMON_HEADERS
         self._body = BodyReader(scope, receive, self._engine.limits, self._engine.gate)
 
     async def __call__(self) -> None:
@@ -214,6 +220,16 @@ class Endpoint(ABC):
             headers.append((b"connection", b"close"))
         await self._respond(refusal.status, headers, [orjson.dumps(refusal.as_dict())])
 
+    def _header(self, name: bytes) -> bytes:
+        return b",".join(value for key, value in self._scope["headers"] if key.lower() == name)
+
+    def _is_known(self, tag: bytes) -> bool:
+        """
+        Whether the client has what *tag* stands for.
+        """
+        known = self._header(b"if-none-match").split(b",")
+        return tag in [each.strip().removeprefix(b"W/") for each in known]
+
     async def _cancel_on_disconnect(self, waiting: anyio.CancelScope) -> None:
         """
         Let the client's going end *waiting*; the body must have been read.
@@ -235,7 +251,9 @@ class Endpoint(ABC):
             await self._send_body(_chunks(parts))
 
     async def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        named = [*headers, *_COMMON_HEADERS, *self._fields]
+        named = [*headers, *self._common_headers, *self._fields]
+        if self.has_page and self._settings.pages is not None:
+            named.append((b"vary", b"accept"))
         if self.operations is not None:
             named.append((b"batch-operations", b"%d" % self.operations))
         await self._send({"type": "http.response.start", "status": status, "headers": named})

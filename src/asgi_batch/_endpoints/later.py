@@ -42,6 +42,7 @@ class CancelEndpoint(BatchEndpoint):
     """
 
     methods = ("DELETE",)
+    has_page = True
 
     async def _answer(self) -> None:
         # Without owners, too: another middleware that has them may share the store.

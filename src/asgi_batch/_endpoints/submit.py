@@ -44,6 +44,7 @@ class SubmitEndpoint(AcceptingEndpoint):
     """
 
     methods = ("POST",)
+    has_page = True
 
     def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(settings, scope, receive, send)
