@@ -128,7 +128,7 @@ async def bare_app(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, answered)
 
 
-app = BatchMiddleware(bare_app)
+app = BatchMiddleware(bare_app, console=True)
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))

@@ -107,7 +107,7 @@ urlpatterns = [
 handler404 = on_not_found
 handler500 = on_crash
 
-app = BatchMiddleware(get_asgi_application())
+app = BatchMiddleware(get_asgi_application(), console=True)
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))

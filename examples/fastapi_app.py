@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
 from asgi_batch import BatchMiddleware
+from asgi_batch.contrib.fastapi import add_to_docs
 
 users = {1: "Ada", 2: "Grace", 3: "Edsger"}
 new_ids = count(4)
@@ -84,7 +85,8 @@ async def on_crash(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": HTTPStatus.INTERNAL_SERVER_ERROR.phrase}, 500)
 
 
-app = BatchMiddleware(fastapi_app)
+app = BatchMiddleware(fastapi_app, console=True)
+add_to_docs(fastapi_app, app)
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))

@@ -95,6 +95,7 @@ app = BatchMiddleware(
     # another that looks every half second. The defaults are 30 and 5 seconds, since in production
     # a busy machine must not pass for a dead one.
     limits=Limits(lease=2, scan_interval=0.5),
+    console=True,
 )
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ litestar_app = Litestar(
         Exception: on_crash,
     },
 )
-app = BatchMiddleware(litestar_app)
+app = BatchMiddleware(litestar_app, console=True)
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))

@@ -94,7 +94,7 @@ async def on_crash(error: Exception) -> ResponseReturnValue:
     return {"detail": HTTPStatus.INTERNAL_SERVER_ERROR.phrase}, 500
 
 
-app.asgi_app = BatchMiddleware(app.asgi_app)  # type: ignore[method-assign]
+app.asgi_app = BatchMiddleware(app.asgi_app, console=True)  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))

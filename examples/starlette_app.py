@@ -90,7 +90,7 @@ starlette_app = Starlette(
     ],
     exception_handlers={HTTPException: on_http_error, Exception: on_crash},
 )
-app = BatchMiddleware(starlette_app)
+app = BatchMiddleware(starlette_app, console=True)
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))

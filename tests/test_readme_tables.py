@@ -210,6 +210,8 @@ def test_lines_that_wrap_an_app_are_those_of_the_examples():
     for framework, line in rows:
         name = "bare" if framework == "Any ASGI callable" else framework.lower()
         example = Path(ROOT, "examples", f"{name}_app.py").read_text(encoding="utf-8")
+        # What is off by default is no part of the shortest way.
+        example = example.replace(", console=True)", ")")
         if f"\n{names(line)[0]}" not in re.sub(rf"\b{name}_app\b", "app", example):
             missing.append(framework)
 

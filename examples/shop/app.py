@@ -28,6 +28,7 @@ api.include_router(orders.router)
 app = BatchMiddleware(
     api,
     transaction=database,
+    console=True,
     # Batches of more than a hundred operations would run in the background.
     limits=Limits(sync_operations=1000),
 )

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from asgi_batch._arguments import (
     check_app,
@@ -35,6 +36,7 @@ from asgi_batch._gate import Gate, GateStatistics
 from asgi_batch._lifespan import Lifespan
 from asgi_batch.console import pages_of
 from asgi_batch.limits import Limits, RateLimit
+from asgi_batch.openapi import described, merged
 from asgi_batch.ports import HostedQueue, Queue, Store, Tracer, TransactionFactory
 from asgi_batch.progress import Progress
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
@@ -205,6 +207,27 @@ class BatchMiddleware:
             BackgroundUnavailable: The app's lifespan has not started.
         """
         return Progress.of(self._background.store)
+
+    def openapi(self, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """
+        What the batch endpoint takes and answers, with its path and its limits, in OpenAPI 3.1.
+
+        Args:
+            document: Describes the app; a new one is returned that describes both. Where left out,
+                the answer describes batches only.
+
+        Raises:
+            ConfigurationError: The document is of another version of OpenAPI.
+        """
+        rules, limits = self._settings.rules, self._settings.engine.limits
+        addition = described(
+            {
+                "batch_path": rules.batch_path,
+                "operation_headers": ", ".join(sorted(rules.operation_headers)),
+                **asdict(limits),
+            }
+        )
+        return addition if document is None else merged(document, addition)
 
     def statistics(self) -> GateStatistics:
         """
