@@ -7,7 +7,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 BIN := .venv/bin
 
-.PHONY: help demo test check docs bench fuzz chaos mutants soak clean
+.PHONY: help demo test wide check docs bench fuzz chaos mutants soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,10 @@ test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
 	@echo "Running the tests"
 	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal \
 		--cov=asgi_batch --cov-branch --cov-fail-under=100
+
+wide: $(BIN)/.installed-test ## Run the tests with all drivers, event loops and servers that there are
+	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl chromium
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal -m wide
 
 check: $(BIN)/.installed-check ## Format, lint, types, layers and sizes
 	@echo "Checking format"

@@ -15,6 +15,7 @@ import pytest
 
 from redis_server import redis_server
 from servers import ROOT, SERVERS, free_port, kill, running, serving
+from wide import wide, widely
 
 FRAMEWORKS = ("starlette", "fastapi", "quart", "litestar", "django", "bare")
 ON_TRIO = ("starlette", "fastapi", "litestar", "bare")
@@ -93,7 +94,13 @@ def test_example_runs_as_a_script(framework, tmp_path):
 
 
 MATRIX = [
-    pytest.param(framework, kind, id=f"{framework}-{kind}")
+    pytest.param(
+        framework,
+        kind,
+        id=f"{framework}-{kind}",
+        # Each framework under one server, and one framework under each.
+        marks=[] if framework == "fastapi" or kind == "uvicorn-h11-asyncio" else wide,
+    )
     for framework in FRAMEWORKS
     for kind in SERVERS
     if kind != "hypercorn-trio" or framework in ON_TRIO
@@ -362,7 +369,7 @@ def postgres_shop(server, driver):
         server.query("DROP DATABASE shop")
 
 
-@pytest.fixture(params=["aiosqlite", "asyncpg", "psycopg"])
+@pytest.fixture(params=["aiosqlite", "asyncpg", *widely("psycopg")])
 def shop(request, tmp_path):
     if request.param == "aiosqlite":
         database, statements = nullcontext(f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}"), None

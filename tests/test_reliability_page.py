@@ -4,6 +4,7 @@ docs/reliability.md names tests that exist, and leaves none of its numbers out.
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_every_test_that_is_named_exists():
     assert missing == set()
 
 
+@cache
 def names_of(path):
     """
     All functions of a file, those in classes too.

@@ -28,15 +28,21 @@ from atomic_support import (
 from fault_proxy import FaultProxy
 from servers import kill
 from support import until
+from wide import widely, widely_each
 
-POSTGRES = ["asyncpg", "psycopg"]
+POSTGRES = ["asyncpg", *widely("psycopg")]
 DRIVERS = [*POSTGRES, "aiosqlite"]
 # SQLite has no connections that could be lost.
 on_postgres = pytest.mark.parametrize("shop_of_all", POSTGRES, indirect=True)
 # Whether an operation waits for the database or for something else.
 busy_ways = pytest.mark.parametrize(
     ("shop_of_all", "how"),
-    [*((driver, "wait") for driver in DRIVERS), *((driver, "sleep") for driver in POSTGRES)],
+    [
+        ("asyncpg", "wait"),
+        ("asyncpg", "sleep"),
+        ("aiosqlite", "wait"),
+        *widely_each(("psycopg", "wait"), ("psycopg", "sleep")),
+    ],
     indirect=["shop_of_all"],
 )
 UNDONE = (424, "rolled_back")

@@ -21,6 +21,7 @@ from atomic_support import (
 from redis_server import redis_server
 from servers import kill
 from service import results_of, status_of, wait_for
+from wide import widely
 
 UNKNOWN = (502, "commit_unknown")
 UNDONE = (424, "rolled_back")
@@ -34,7 +35,7 @@ def redis(tmp_path_factory):
         yield proc
 
 
-@pytest.fixture(scope="module", params=["asyncpg", "aiosqlite"])
+@pytest.fixture(scope="module", params=["asyncpg", *widely("aiosqlite")])
 def shop_of_all(request, redis, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
     get_postgres = lambda: request.getfixturevalue("postgres")  # noqa: E731

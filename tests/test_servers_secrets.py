@@ -100,7 +100,7 @@ def every_end(server, redis):
     cancelled = submit(url, "/canary-wait", "/canary-path")
     changed, lost, old = [submit(url, "/canary-path") for _ in range(3)]
     operations = key_of(redis, changed, "ops")
-    client.set(operations, client.get(operations)[:-1], keepttl=True)
+    client.lset(operations, 0, client.lindex(operations, 0)[:-1])
     client.delete(key_of(redis, lost, "ops"))
     client.hset(key_of(redis, old, "rec"), "updated_at", LONG_AGO)
     meanwhile = values_of(redis)

@@ -15,6 +15,7 @@ from asgi_batch import OutcomeUnknown
 from fault_proxy import FaultProxy
 from sqlalchemy_support import User, add, on_commit, place_for
 from support import until
+from wide import widely
 
 # Seconds that the end of a transaction may take in tests that let it hang, and those it takes then
 # on a machine that is busy, with all that drivers do to say good-bye.
@@ -22,7 +23,7 @@ BRIEF = 0.3
 SOON = 15.0
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", *widely("uvloop")])
 def anyio_backend(request):
     """
     SQLAlchemy knows these two only.

@@ -15,6 +15,7 @@ from fault_proxy import FaultProxy
 from redis_server import RedisProc, redis_server
 from redis_support import TTL, opened
 from servers import HOST
+from wide import widely
 
 _LOOPS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -24,10 +25,10 @@ _LOOPS = {
 # redis-py knows no trio.
 _STORES = (
     "memory-asyncio",
-    "memory-uvloop",
+    *widely("memory-uvloop"),
     "memory-trio",
     "redis-asyncio",
-    "redis-uvloop",
+    *widely("redis-uvloop"),
     "sealed-asyncio",
 )
 _OF_BATCH = re.compile(r"\{ab:(\d+)\}:b:([^:]+):(?:rec|ops|res|lease|\d+:rec|\d+:lease)")
