@@ -1,0 +1,1 @@
+"""Queues that other libraries bring; nothing here is imported unless a user does it."""
