@@ -112,13 +112,18 @@ def rabbitmq(folder: Path) -> Iterator[BrokerProc]:
 @contextmanager
 def sqs(folder: Path) -> Iterator[BrokerProc]:
     """
-    A server that answers as SQS does. It keeps nothing on disk, as SQS never fails to.
+    What answers as SQS does. It is cut off rather than killed, since SQS forgets nothing.
     """
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
-    broker = BrokerProc(command, port, f"sqs://name:secret@{HOST}:{port}", folder, {})
+    hidden, port = free_port(), free_port()
+    server = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(hidden)]
+    relay = ["socat", f"TCP-LISTEN:{port},bind={HOST},reuseaddr,fork", f"TCP:{HOST}:{hidden}"]
+    url = f"sqs://name:secret@{HOST}:{port}"
+    behind = BrokerProc(server, hidden, url, folder / "moto", {})
+    broker = BrokerProc(relay, port, url, folder / "relay", {})
     try:
+        behind.start()
         broker.start()
         yield broker
     finally:
         broker.kill()
+        behind.kill()
