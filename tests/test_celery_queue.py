@@ -57,12 +57,12 @@ class Life:
         async def run(batch_id, chunk):
             self.threads.add(threading.get_ident())
             self.events.append((batch_id, chunk))
+            if batch_id == "break":
+                self.breaks.set()
             if batch_id == "long":
                 self.entered.set()
                 await leaving.wait()
                 self.given_back.set()
-            if batch_id == "break":
-                self.breaks.set()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._break)
@@ -252,14 +252,18 @@ def test_an_app_that_does_not_start_is_tried_again(worker):
 
 
 def test_an_app_that_ends_by_itself_is_started_again(worker):
-    with pytest.raises(BaseException):  # noqa: B017, PT011
-        worker.carry("break", 0)
-        while not worker.queue._home.is_lost:
-            pass
-        raise RuntimeError
+    worker.carry("break", 0)
+    assert worker.queue._home._end.exception(PATIENCE) is not None
     worker.carry("a", 1)
 
     assert worker.life.events == ["start", ("break", 0), "start", ("a", 1)]
+
+
+def test_a_process_that_has_carried_out_nothing_ends():
+    worker = Worker()
+    worker.end()
+
+    assert worker.life.events == []
 
 
 def test_a_name_that_is_taken():

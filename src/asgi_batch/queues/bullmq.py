@@ -46,7 +46,7 @@ class BullMQQueue:
         self._concurrency = concurrency
         self._connected: tuple[asyncio.AbstractEventLoop, Redis, Connected] | None = None
 
-    async def send(self, batch_id: str, chunk: int) -> None:
+    async def send(self, batch_id: str, chunk: int | None) -> None:
         """
         Add a job, within some seconds, whatever Redis does.
         """

@@ -25,7 +25,6 @@ from asgi_batch.ports import Run, Working
 # What senders may cost while the broker is away: the sweeper sends again what they could not.
 _RETRY: Final = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2}
 _TIMEOUT: Final = 5.0
-_SENDERS: Final = 4
 
 
 class CeleryQueue:
@@ -44,7 +43,7 @@ class CeleryQueue:
     """
 
     def __init__(self, celery_app: Celery, *, name: str = "asgi_batch.run") -> None:
-        def carry(batch_id: str, chunk: int) -> None:
+        def carry(batch_id: str, chunk: int | None) -> None:
             self._carry(batch_id, chunk)
 
         self._message = celery_app.task(
@@ -64,13 +63,15 @@ class CeleryQueue:
         self._working: Working | None = None
         self._home: _Home | None = None
         self._lock = threading.Lock()
-        self._senders = anyio.CapacityLimiter(_SENDERS)
+        self._senders = anyio.CapacityLimiter(4)
         # Made before a pool forks, which waits for what its processes carry out and does not tell
         # them to stop. What is written then is never read, so that all of them see it.
         self._bell, self._hammer = os.pipe()
-        signals.worker_shutting_down.connect(self._ring)
-        signals.worker_process_shutdown.connect(self._leave)
-        signals.worker_shutdown.connect(self._leave)
+        # Celery would take the methods of two queues for one, but for the uid.
+        heard = {"weak": False, "dispatch_uid": self}
+        signals.worker_shutting_down.connect(self._ring, **heard)
+        signals.worker_process_shutdown.connect(self._leave, **heard)
+        signals.worker_shutdown.connect(self._leave, **heard)
 
     def attach(self, working: Working) -> None:
         """
@@ -78,7 +79,7 @@ class CeleryQueue:
         """
         self._working = working
 
-    async def send(self, batch_id: str, chunk: int) -> None:
+    async def send(self, batch_id: str, chunk: int | None) -> None:
         """
         Send a message, within some seconds, whatever the broker does.
         """
@@ -96,10 +97,10 @@ class CeleryQueue:
         """
         raise ConfigurationError("Start the workers of a CeleryQueue by `celery -A module worker`.")
 
-    def _send(self, batch_id: str, chunk: int) -> None:
+    def _send(self, batch_id: str, chunk: int | None) -> None:
         self._message.apply_async((batch_id, chunk), retry=True, retry_policy=_RETRY)
 
-    def _carry(self, batch_id: str, chunk: int) -> None:
+    def _carry(self, batch_id: str, chunk: int | None) -> None:
         if self._working is None:
             raise ConfigurationError(
                 "No app is attached: let the module that Celery is started with make the"
@@ -137,7 +138,7 @@ class _Home:
     def is_lost(self) -> bool:
         return self._end.done() and self._end.exception() is not None
 
-    def run(self, batch_id: str, chunk: int) -> None:
+    def run(self, batch_id: str, chunk: int | None) -> None:
         if self._end.done():
             raise Reject("This worker stops.", requeue=True)
         self._portal.call(self._run, batch_id, chunk)
