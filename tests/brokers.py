@@ -45,7 +45,7 @@ class BrokerProc:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = url
 
-    def start(self) -> None:
+    def start_again(self) -> None:
         """
         Start it, with what it has kept on disk.
         """
@@ -69,7 +69,7 @@ class BrokerProc:
         Kill it, and start it again.
         """
         self.kill()
-        self.start()
+        self.start_again()
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def rabbitmq(folder: Path) -> Iterator[BrokerProc]:
     epmd, _ = start(["epmd", "-port", str(names), "-address", HOST], folder / "epmd", env)
     broker = BrokerProc(command, port, f"amqp://guest:guest@{HOST}:{port}//", folder, env)
     try:
-        broker.start()
+        broker.start_again()
         yield broker
     finally:
         broker.kill()
@@ -121,8 +121,8 @@ def sqs(folder: Path) -> Iterator[BrokerProc]:
     behind = BrokerProc(server, hidden, url, folder / "moto", {})
     broker = BrokerProc(relay, port, url, folder / "relay", {})
     try:
-        behind.start()
-        broker.start()
+        behind.start_again()
+        broker.start_again()
         yield broker
     finally:
         broker.kill()

@@ -27,7 +27,6 @@ from chaos.settings import (
 )
 
 _EFFECTS = os.open(os.environ["EFFECTS"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-_PID = os.getpid()
 
 
 def _note(*words: object) -> None:
@@ -46,11 +45,11 @@ async def _watch() -> None:
         await asyncio.sleep(BEAT)
         now = time.monotonic()
         if now - last > BEAT + LATE:
-            _note("late", _PID, last, now)
+            _note("late", os.getpid(), last, now)
         last = now
 
 
-async def _lifespan(receive, send):
+async def lifespan(receive, send):
     await receive()
     watching = asyncio.create_task(_watch())
     await send({"type": "lifespan.startup.complete"})
@@ -61,20 +60,20 @@ async def _lifespan(receive, send):
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _operate(scope, send):
+async def operate(scope, send):
     current = scope["asgi_batch"]
     query = parse_qs(scope["query_string"].decode())
     seconds, status, tag = float(query["s"][0]), int(query["status"][0]), query["tag"][0]
-    run = {"pid": _PID, "attempt": current.attempt, "nonce": secrets.token_hex(8)}
+    run = {"pid": os.getpid(), "attempt": current.attempt, "nonce": secrets.token_hex(8)}
     where = (current.batch_id, current.index, scope["method"], current.attempt, run["nonce"], tag)
-    _note("start", _PID, time.monotonic(), *where)
+    _note("start", os.getpid(), time.monotonic(), *where)
     try:
         if seconds:
             await asyncio.sleep(seconds)
     except asyncio.CancelledError:
-        _note("gone", _PID, time.monotonic(), *where)
+        _note("gone", os.getpid(), time.monotonic(), *where)
         raise
-    _note("end", _PID, time.monotonic(), *where)
+    _note("end", os.getpid(), time.monotonic(), *where)
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(run).encode()})
@@ -82,9 +81,9 @@ async def _operate(scope, send):
 
 async def _app(scope, receive, send):
     if scope["type"] == "lifespan":
-        await _lifespan(receive, send)
+        await lifespan(receive, send)
     else:
-        await _operate(scope, send)
+        await operate(scope, send)
 
 
 def _store() -> RedisStore:
