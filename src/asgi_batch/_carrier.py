@@ -248,7 +248,8 @@ class Carrier:
                 return False
             self._unsaved += self._ledger.take()
             pending, asked_at = self._pending, monotonic()
-            may_start = self._lookahead.plan(pending.started, pending.may_start, asked_at)
+            ended = len(self._others) - self._ledger.open
+            may_start = self._lookahead.plan(pending.started, pending.may_start, asked_at, ended)
             saving = Saving(
                 entries=self._unsaved,
                 allowed=self._index_of(may_start),

@@ -9,11 +9,12 @@ from asgi_batch._core.lookahead import Lookahead
 
 def planned(lookahead, *steps):
     """
-    What is planned at each of *steps*, which are (operations started, now), all of it allowed.
+    What is planned at each of *steps*, which are (operations started, now, and ended if any have),
+    all of it allowed.
     """
     plans, may_start = [], 0
-    for started, now in steps:
-        may_start = lookahead.plan(started, may_start, now)
+    for started, now, *ended in steps:
+        may_start = lookahead.plan(started, may_start, now, *(ended or [0]))
         lookahead.allowed(now)
         plans.append(may_start)
     return plans
@@ -23,7 +24,7 @@ def test_first_operations_are_as_many_as_run_at_a_time():
     """
     Nothing is known of a batch that has just begun.
     """
-    assert Lookahead(10).plan(0, 0, 1000.0) == 10
+    assert Lookahead(10).plan(0, 0, 1000.0, 0) == 10
 
 
 def test_quick_operations_are_doubled():
@@ -41,7 +42,7 @@ def test_doubling_has_an_end():
     """
     lookahead, started, steps = Lookahead(10), 0, []
     for step in range(12):
-        may_start = lookahead.plan(started, started, step / 100)
+        may_start = lookahead.plan(started, started, step / 100, 0)
         lookahead.allowed(step / 100)
         steps.append(may_start - started)
         started = may_start
@@ -65,6 +66,15 @@ def test_slow_operations_are_halved_down_to_one():
     assert plans == [8, 8 + 4, 12 + 2, 14 + 1, 15 + 1, 16 + 1]
 
 
+def test_slow_operations_that_end_together_are_followed_by_as_many():
+    """
+    However slow they are, as many may run at a time as at first.
+    """
+    plans = planned(Lookahead(4), (0, 0.0), (4, 1.0, 4), (8, 2.0, 8), (12, 3.0, 12), (16, 4.0, 14))
+
+    assert plans == [4, 8, 12, 16, 18]
+
+
 def test_what_was_allowed_stays_allowed():
     """
     A plan takes nothing back from operations that are about to start.
@@ -78,10 +88,10 @@ def test_store_that_does_not_take_a_plan_makes_operations_slow(seconds):
     Time counts from the last plan that was allowed, not from the last that was made.
     """
     lookahead = Lookahead(8)
-    first = lookahead.plan(0, 0, 0.0)
+    first = lookahead.plan(0, 0, 0.0, 0)
     lookahead.allowed(0.0)
-    second = lookahead.plan(8, 8, seconds / 2)
-    third = lookahead.plan(8, 8, seconds)
+    second = lookahead.plan(8, 8, seconds / 2, 0)
+    third = lookahead.plan(8, 8, seconds, 0)
 
     assert first == 8
     assert (second, third) == ((8 + 16, 8 + 8) if seconds < 1 else (8 + 4, 8 + 2))

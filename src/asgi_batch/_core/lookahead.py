@@ -23,13 +23,13 @@ class Lookahead:
         first: Operations that may start together at first.
     """
 
-    __slots__ = ("_ahead", "_allowed_at")
+    __slots__ = ("_ahead", "_allowed_at", "_first")
 
     def __init__(self, first: int) -> None:
-        self._ahead = first
+        self._ahead = self._first = first
         self._allowed_at = -math.inf
 
-    def plan(self, started: int, may_start: int, now: float) -> int:
+    def plan(self, started: int, may_start: int, now: float, ended: int) -> int:
         """
         How many operations may have started next, all in all.
 
@@ -37,13 +37,14 @@ class Lookahead:
             started: How many have.
             may_start: How many were allowed to so far.
             now: Seconds on any clock.
+            ended: How many have ended; as many others can run in their places.
         """
         is_quick = now - self._allowed_at < _SECONDS
         if is_quick and started >= may_start:
             self._ahead = min(2 * self._ahead, _MOST)
         elif not is_quick and may_start:
             self._ahead = max(self._ahead // 2, 1)
-        return max(started + self._ahead, may_start)
+        return max(started + self._ahead, ended + self._first, may_start)
 
     def allowed(self, now: float) -> None:
         """
