@@ -52,7 +52,7 @@ class QueueContract:
         def kill(_):
             scene.kill(scene.busy_pid())
 
-        final, runs, violations = scene.carry_out(submission_of(tag, COUNT), then=kill)
+        final, _, violations = scene.carry_out(submission_of(tag, COUNT), then=kill)
         codes = Counter(
             result["error"]["code"] for result in final.results if result["status"] != 200
         )
@@ -103,12 +103,11 @@ class QueueContract:
         def replace(_):
             scene.replace(scene.workers[0])
 
-        # Long enough for it to stop in time, of whatever broker it has to take its leave.
-        submission = submission_of(tag, COUNT, seconds=0.05)
+        submission = submission_of(tag, 250, seconds=0.05)
         final, runs, violations = scene.carry_out(submission, at=0.1, then=replace)
 
         assert violations == []
-        assert final.document["succeeded"] == len(runs) == COUNT
+        assert final.document["succeeded"] == len(runs) == 250
 
     def test_the_app_starts_once_in_each_process(self, scene, tag):
         """

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from random import Random
 
 import httpx
@@ -147,8 +148,7 @@ class Scene:
     async def _carry_out(self, client, submission, at, then):
         batch_id = await client.submit(submission)
         if then is not None:
-            while (await client.observe(batch_id)).document["progress"] < at:
-                await asyncio.sleep(0.01)
+            await client.follow(batch_id, at)
             await asyncio.to_thread(then, batch_id)
         ids = [each for one in self.history.submissions.values() for each in one.batch_ids]
         async with asyncio.timeout(PATIENCE):
@@ -189,11 +189,15 @@ class Scene:
         """
         End a process as a loss of power would; a worker that ends is started again.
         """
+        began, pids = time.monotonic(), {pid, *_children(pid)}
         os.kill(pid, signal.SIGKILL)
-        self._note("kill", pid, time.monotonic())
         for worker in self.workers:
             if worker.pid == pid:
                 worker.kill()
+        for each in pids:
+            self._note("kill", each, began)
+        for worker in self.workers:
+            if worker.pid == pid:
                 worker.up()
 
     def replace(self, worker):
@@ -220,8 +224,7 @@ class Scene:
 
 
 def _children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return map(int, file.read().split())
+    return map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
 @contextmanager

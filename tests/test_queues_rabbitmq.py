@@ -1,5 +1,5 @@
 """
-Celery on rabbitmq: each test has a real broker, a real server and real worker processes.
+Celery on RabbitMQ: each test has a real broker, a real server and real worker processes.
 """
 
 import pytest

@@ -1,5 +1,5 @@
 """
-Celery on sqs: each test has a real broker, a real server and real worker processes.
+Celery on SQS: each test has a real broker, a real server and real worker processes.
 """
 
 import pytest

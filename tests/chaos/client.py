@@ -5,6 +5,7 @@ A client that submits, follows and cancels batches, and writes down what it aske
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from random import Random
@@ -133,13 +134,15 @@ class Client:
             self._history.observations.append(seen)
         return seen
 
-    async def follow(self, batch_id: str) -> None:
+    async def follow(self, batch_id: str, progress: float = math.inf) -> None:
         """
-        Ask for the status until its end.
+        Ask for the status until its end, or until it is as far as *progress*.
         """
         while True:
             seen = await self.observe(batch_id)
             if seen and (seen.document is None or seen.document["finishedAt"]):
+                return
+            if seen and seen.document["progress"] >= progress:
                 return
             await asyncio.sleep(self._rng.uniform(0.02, 0.1))
 

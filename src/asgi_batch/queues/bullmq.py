@@ -15,6 +15,8 @@ import anyio
 from bullmq import Job, Worker
 from bullmq import Queue as Connected
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from asgi_batch.ports import Run
 
@@ -22,10 +24,13 @@ logger = logging.getLogger("asgi_batch")
 
 # What a sender may cost while Redis is away: the sweeper sends again what it could not.
 _TIMEOUT: Final = 5.0
+_RETRY: Final = Retry(ExponentialBackoff(cap=0.5, base=0.1), 2)
 # Jobs that have ended and can still be looked at.
 _KEPT: Final = {"removeOnComplete": {"count": 1000}, "removeOnFail": {"count": 1000}}
 # Milliseconds between two tries of a worker to reach Redis.
 _PAUSE: Final = 1000
+# Seconds that a worker may be deaf for its own end, since it has asked Redis for the next job.
+_DEAF: Final = 1
 
 
 class BullMQQueue:
@@ -77,22 +82,27 @@ class BullMQQueue:
             for scope in going_on:
                 scope.cancel()
             with anyio.CancelScope(shield=True):
-                await worker.close()
-                await loop
+                ends = [loop, asyncio.ensure_future(worker.close())]
+                _, late = await asyncio.wait(ends, timeout=_TIMEOUT)
+                if late:
+                    # Redis is away, and BullMQ would go on asking for it.
+                    await worker.close(force=True)
+                    await asyncio.wait(ends)
 
     async def aclose(self) -> None:
         """
         Close what `send` has opened, in the event loop in which it was called.
         """
         if self._connected is not None:
-            await self._connected[1].aclose()
+            _, client, _ = self._connected
             self._connected = None
+            await client.aclose()
 
     def _queue(self) -> Connected:
         # Connections belong to an event loop.
         loop = asyncio.get_running_loop()
         if self._connected is None or self._connected[0] is not loop:
-            client = Redis.from_url(self._url, decode_responses=True, socket_timeout=_TIMEOUT)
+            client = Redis.from_url(self._url, decode_responses=True, retry=_RETRY)
             queue = Connected(self._name, {"connection": client})
             self._connected = loop, client, queue
         return self._connected[2]
@@ -102,6 +112,7 @@ class BullMQQueue:
             "connection": self._url,
             "autorun": False,
             "concurrency": self._concurrency,
+            "drainDelay": _DEAF,
             "runRetryDelay": _PAUSE,
             **_KEPT,
         }
