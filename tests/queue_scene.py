@@ -19,7 +19,7 @@ from chaos.checkers import check
 from chaos.client import Client
 from chaos.effect_log import EffectLog
 from chaos.history import Disturbance, History, Planned, Submission
-from chaos.queues import BULLMQ, queue_of
+from chaos.queues import BULLMQ, TASKIQ, is_celery, queue_of
 from chaos.settings import LEASE
 from chaos.worker_proc import Proc, RedisProc, WorkerProc, ending
 from servers import HOST
@@ -27,9 +27,10 @@ from servers import HOST
 PATIENCE = 60.0
 
 _CELERY = "-m celery -A chaos.queued:celery_app worker -l INFO --without-gossip --without-mingle"
-_BULLMQ = "-m asgi_batch.worker chaos.queued:app"
+_OURS = "-m asgi_batch.worker chaos.queued:app"
 # What each says once it listens.
-_READY = {_CELERY: " ready.", _BULLMQ: "Batches are carried out."}
+_READY = {_CELERY: " ready.", _OURS: "Batches are carried out."}
+_PREFIXES = {"redis": "", "bullmq": BULLMQ, "taskiq": TASKIQ}
 
 
 class RedisBroker(RedisProc):
@@ -107,11 +108,12 @@ class Scene:
         """
         One more worker, with *options* of its command line; it stops in the end.
         """
-        is_celery = not self.broker.url.startswith(BULLMQ)
-        name = f"worker-{len(self.workers)}"
+        name, command = f"worker-{len(self.workers)}", _OURS
+        if is_celery(self.broker.url):
+            command, options = _CELERY, (*options, "-n", f"{name}@localhost")
         worker = Worker(
-            _CELERY if is_celery else _BULLMQ,
-            (*options, "-n", f"{name}@localhost") if is_celery else options,
+            command,
+            options,
             self._folder / name,
             self._env,
         )
@@ -236,8 +238,8 @@ def scene_of(kind, folder, **env):
         store = RedisProc(folder / "store")
         stack.enter_context(ending(store))
         asyncio.run(store.up())
-        if kind in ("redis", "bullmq"):
-            broker = RedisBroker(folder / "broker", BULLMQ if kind == "bullmq" else "")
+        if kind in _PREFIXES:
+            broker = RedisBroker(folder / "broker", _PREFIXES[kind])
             stack.enter_context(ending(broker))
             broker.start_again()
         else:

@@ -11,7 +11,7 @@ import os
 from asgi_batch import BatchMiddleware, Limits
 from asgi_batch.queues.celery import CeleryQueue
 from chaos.app import lifespan, operate
-from chaos.queues import BULLMQ, celery_of, queue_of
+from chaos.queues import celery_of, is_celery, queue_of
 from chaos.settings import CANCEL_INTERVAL, CONCURRENCY, DRAIN_TIMEOUT, LEASE, SCAN_INTERVAL
 
 _BROKER = os.environ["BROKER"]
@@ -31,11 +31,11 @@ def _note(event: str) -> None:
     os.write(_LIVES, f"{event} {os.getpid()}\n".encode())
 
 
-if _BROKER.startswith(BULLMQ):
-    queue = queue_of(_BROKER)
-else:
+if is_celery(_BROKER):
     celery_app = celery_of(_BROKER)
     queue = CeleryQueue(celery_app)
+else:
+    queue = queue_of(_BROKER)
 app = BatchMiddleware(
     _app,
     store=os.environ["REDIS"],
