@@ -14,12 +14,14 @@ import anyio
 import pytest
 from celery import Celery, signals
 from celery.exceptions import Reject
+from fastapi import FastAPI
 from kombu.exceptions import OperationalError
 
 import asgi_batch.queues.celery as plug
-from asgi_batch import ConfigurationError
+from asgi_batch import BatchMiddleware, ConfigurationError
 from asgi_batch.ports import HostedQueue
 from asgi_batch.queues.celery import CeleryQueue
+from asgi_batch.worker import working
 from redis_server import redis_server
 from servers import HOST, free_port
 
@@ -239,6 +241,29 @@ def test_processes_that_are_forked_hear_it_all(worker):
     other.end()
 
     assert worker.life.events[-1] == other.life.events[-1] == "stop"
+
+
+def test_an_app_whose_middleware_is_made_late(tmp_path):
+    """
+    FastAPI makes it with the first request, and an app in a worker gets none.
+    """
+    events = []
+
+    @asynccontextmanager
+    async def lifespan(app):
+        events.append("start")
+        yield
+        events.append("stop")
+
+    with redis_server(tmp_path) as redis:
+        worker = Worker()
+        api = FastAPI(lifespan=lifespan)
+        api.add_middleware(BatchMiddleware, store=redis.url, queue=worker.queue)
+        worker.queue.attach(lambda: working(api))
+        worker.carry("A" * 22, None)
+        worker.end()
+
+    assert events == ["start", "stop"]
 
 
 def test_an_app_that_does_not_start_is_tried_again(worker):
