@@ -39,6 +39,11 @@ AsgiBatchError
 │   ├── StoreUnavailable              503 store_unavailable
 │   ├── StoreFull                     503 store_full
 │   └── WrongProcess                  503 wrong_process
+├── ClientError                   raised by `asgi_batch.client`, and so are those below it
+│   ├── RequestRefused                the server has refused a request
+│   ├── OperationFailed               a result whose status is looked at
+│   ├── BatchFailed                   a batch in the background without all of its results
+│   └── ResultNotReady                a result that is asked for too early
 └── OperationAborted              raised into the wrapped app by ``send()``
 
 An error of one operation is not an exception but a `Failure` (`_core/failures.py`): it becomes
@@ -52,6 +57,13 @@ from asgi_batch.errors._base import (
     ConfigurationError,
     OperationAborted,
     OutcomeUnknown,
+)
+from asgi_batch.errors._client import (
+    BatchFailed,
+    ClientError,
+    OperationFailed,
+    RequestRefused,
+    ResultNotReady,
 )
 from asgi_batch.errors._later import (
     BackgroundUnavailable,
@@ -96,10 +108,12 @@ __all__ = [
     "AtomicNotSupported",
     "AtomicRequired",
     "BackgroundUnavailable",
+    "BatchFailed",
     "BatchNotFinished",
     "BatchNotFound",
     "BatchRefused",
     "BulkError",
+    "ClientError",
     "ConfigurationError",
     "CredentialsRefused",
     "CrossSiteRequest",
@@ -114,6 +128,7 @@ __all__ = [
     "NestedBatch",
     "NothingToRetry",
     "OperationAborted",
+    "OperationFailed",
     "OperationsErased",
     "OutcomeUnknown",
     "Overloaded",
@@ -122,7 +137,9 @@ __all__ = [
     "RateLimitUnavailable",
     "RateLimited",
     "RecordCorrupt",
+    "RequestRefused",
     "RequestTimeout",
+    "ResultNotReady",
     "StoreFull",
     "StoreUnavailable",
     "TooManyBatches",
