@@ -2,14 +2,17 @@
 A client for batch endpoints, on top of httpx or httpx2; the library itself does without.
 """
 
-from asgi_batch.client._async import AsyncBatch, AsyncBatchClient, AsyncStream
+from asgi_batch.client._async_client import AsyncBatch, AsyncBatchClient
+from asgi_batch.client._async_stream import AsyncStream
 from asgi_batch.client._batch import Handle
 from asgi_batch.client._limits import ServerLimits
 from asgi_batch.client._operations import Operation
 from asgi_batch.client._results import Result
-from asgi_batch.client._run import Sent
-from asgi_batch.client._sync import Batch, BatchClient, Stream
+from asgi_batch.client._sync_client import Batch, BatchClient
+from asgi_batch.client._sync_stream import Stream
 from asgi_batch.client._talk import Accepted, Status
+from asgi_batch.client._terms import Sent
+from asgi_batch.client._transport import BatchTransport
 from asgi_batch.errors import (
     BatchFailed,
     ClientError,
@@ -26,6 +29,7 @@ __all__ = [
     "Batch",
     "BatchClient",
     "BatchFailed",
+    "BatchTransport",
     "ClientError",
     "Handle",
     "Operation",

@@ -4,10 +4,17 @@ What the server lets a batch have: asked for, or learnt from a refusal.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from asgi_batch.client._effects import Reply
 from asgi_batch.errors import RequestRefused
+
+#: The status of what is too large, for whatever reason.
+TOO_LARGE: Final = 413
+# Operations that can be sent in two batches.
+_DIVISIBLE: Final = 2
 
 
 class ServerLimits(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,7 +42,7 @@ class ServerLimits(msgspec.Struct, frozen=True, rename="camel"):
             operations: How many the batch had.
             size: Bytes that the batch had.
         """
-        if refusal.status != _TOO_LARGE or operations < _DIVISIBLE:
+        if refusal.status != TOO_LARGE or operations < _DIVISIBLE:
             return None
         most = refusal.limits.get("maxOperations", self.max_operations)
         largest = refusal.limits.get("maxBodyBytes", self.max_body_bytes)
@@ -48,10 +55,6 @@ class ServerLimits(msgspec.Struct, frozen=True, rename="camel"):
             sync_operations=min(most, self.sync_operations),
             max_body_bytes=largest,
         )
-
-
-_TOO_LARGE = 413
-_DIVISIBLE = 2
 
 
 class _Description(msgspec.Struct):

@@ -5,18 +5,18 @@ The flow of operations of any number: cut into batches, sent, waited for, tried 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypedDict
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 
 from asgi_batch.client._effects import Ask, Flow, Give, Pause, Pull, Reply
-from asgi_batch.client._limits import ServerLimits
-from asgi_batch.client._operations import AnyOperation, Prepared, prepare
+from asgi_batch.client._limits import TOO_LARGE, ServerLimits
+from asgi_batch.client._operations import Prepared
 from asgi_batch.client._refusals import delay_before, retry_after_of
 from asgi_batch.client._results import Result, WireResult, decode_page, made_here
-from asgi_batch.client._talk import JSON, Accepted, Status, Talk, later, new_key
+from asgi_batch.client._talk import JSON, Accepted, Talk, later, new_key
+from asgi_batch.client._terms import Sent, Terms
 from asgi_batch.errors import RequestRefused
 
 #: Seconds for which a batch is waited for, before it is asked how far it is.
@@ -31,87 +31,6 @@ _NOT_KEPT: Final = frozenset(("background_unavailable", "credentials_refused"))
 # The operation never ran, through no fault of its own.
 _SEND_AGAIN: Final = frozenset(("batch_response_too_large", "batch_timeout", "expired"))
 _LATER: Final = frozenset((429, 503))
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """
-    A batch that the server has accepted in the background.
-
-    Args:
-        batch_id: Its id.
-        key: Its idempotency key.
-        first: Index of its first operation.
-        count: How many operations it has.
-    """
-
-    batch_id: str
-    key: str
-    first: int
-    count: int
-
-
-class TermsOptions(TypedDict, total=False):
-    """
-    The arguments of `Terms`.
-    """
-
-    atomic: bool
-    on_error: Literal["continue", "stop"]
-    key: str | None
-    first: int
-    invalid: Literal["raise", "result"]
-    on_batch: Callable[[Sent], Any] | None
-    on_status: Callable[[Status], Any] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """
-    How operations are to be carried out.
-
-    Args:
-        atomic: All in one transaction.
-        on_error: Whether others go on after one has failed.
-        key: What idempotency keys begin with.
-        first: Index of the first operation.
-        invalid: Whether an operation that the server finds invalid ends everything, or has a result
-            that says so.
-        on_batch: Is told of each batch that is accepted in the background.
-        on_status: Is told how far such a batch is.
-    """
-
-    atomic: bool = False
-    on_error: Literal["continue", "stop"] = "continue"
-    key: str | None = None
-    first: int = 0
-    invalid: Literal["raise", "result"] = "raise"
-    on_batch: Callable[[Sent], Any] | None = None
-    on_status: Callable[[Status], Any] | None = None
-
-    @property
-    def is_free(self) -> bool:
-        """
-        Whether each operation stands for itself, so that it may be tried again by itself.
-        """
-        return not self.atomic and self.on_error == "continue"
-
-    def document(self, operations: Sequence[Prepared]) -> bytes:
-        """
-        The batch of *operations*.
-        """
-        envelope = b'"atomic":true,' if self.atomic else b""
-        if self.on_error == "stop":
-            envelope += b'"onError":"stop",'
-        return b'{%b"operations":[%b]}' % (envelope, b",".join(each.wire for each in operations))
-
-
-def document_of(operations: Iterable[AnyOperation], *, atomic: bool) -> bytes:
-    """
-    One batch of all *operations*.
-    """
-    prepared = [prepare(each, index) for index, each in enumerate(operations)]
-    return Terms(atomic=atomic).document(prepared)
 
 
 class Run:
@@ -307,24 +226,27 @@ class Run:
             RequestRefused: There is nothing to be learnt.
         """
         self._in_flight = None
-        if not self._terms.atomic and self._has_learnt(refusal, operations):
+        if self._has_learnt(refusal, operations):
             return operations
-        if refusal.code == "invalid_batch":
-            problems = [_moved(each, operations) for each in refusal.problems]
-            invalid = {each["index"]: each for each in problems if "index" in each}
-            if invalid and self._terms.is_free and self._terms.invalid == "result":
-                self._fail(operations, invalid)
-                yield from self._give()
-                return [each for each in operations if each.index not in invalid]
-            refusal.problems = problems
-        raise refusal
+        refusal.problems = [_moved(each, operations) for each in refusal.problems]
+        invalid = {each["index"]: each for each in refusal.problems if "index" in each}
+        if refusal.status == TOO_LARGE:
+            # It cannot be cut any further, so that it is one operation that is too large.
+            invalid[operations[0].index] = {"code": refusal.code, "detail": refusal.detail}
+        if not (invalid and self._terms.is_free and self._terms.invalid == "result"):
+            raise refusal
+        self._fail(operations, invalid, refusal.status)
+        yield from self._give()
+        return [each for each in operations if each.index not in invalid]
 
     def _has_learnt(self, refusal: RequestRefused, operations: list[Prepared]) -> bool:
         count = len(operations)
         size = sum(len(each.wire) + _COMMA for each in operations)
         if refusal.code in _NOT_KEPT and self._talk.keeps:
             self._talk.keeps = False
-            return True
+            return not self._terms.atomic or count <= self._limits.sync_operations
+        if self._terms.atomic:
+            return False
         if refusal.code == "rate_limited" and refusal.retry_after is None and count > 1:
             # So many operations would never pass together.
             self._talk.known = msgspec.structs.replace(self._limits, max_operations=count // 2)
@@ -333,13 +255,13 @@ class Run:
         self._talk.known = after or self._talk.known
         return after is not None
 
-    def _fail(self, operations: list[Prepared], invalid: dict[int, Any]) -> None:
+    def _fail(self, operations: list[Prepared], invalid: dict[int, Any], status: int) -> None:
         for each in operations:
             if (problem := invalid.get(each.index)) is not None:
                 self._ready[each.index] = made_here(
                     name=each.id,
                     index=each.index,
-                    status=422,
+                    status=status,
                     code=str(problem.get("code", "")),
                     detail=str(problem.get("detail", "")),
                 )
