@@ -69,7 +69,8 @@ class Call:
         self.key = key
         self.path = path
         self.headers = headers
-        self.size = len(request.content)
+        # A redirect has its body, but has not read it.
+        self.size = len(request.read())
         self.is_gone = False
         self.outcome: Any = None
         self.turn: Any = None

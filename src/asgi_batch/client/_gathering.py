@@ -47,16 +47,6 @@ class _Group:
             if call.outcome is not None:
                 call.turn.set()
 
-    def leave(self, call: Call) -> None:
-        """
-        Go on without *call*; if it was the one that led, another one does.
-        """
-        call.is_gone = True
-        if self.leader is call:
-            for heir in self.remaining()[:1]:
-                self.leader = heir
-                heir.turn.set()
-
 
 class _Gathering:
     """
@@ -100,6 +90,19 @@ class _Gathering:
             self._close(group)
         return group
 
+    def _leave(self, group: _Group, call: Call) -> None:
+        """
+        Go on without *call*; if it was the one that led, another one does.
+        """
+        call.is_gone = True
+        heirs = group.remaining()
+        if not heirs:
+            # Nobody is left to lead whoever would join.
+            self._close(group)
+        elif group.leader is call:
+            group.leader = heirs[0]
+            group.leader.turn.set()
+
     def _close(self, group: _Group) -> None:
         group.full.set()
         if self._groups.get(group.leader.key) is group:
@@ -123,7 +126,7 @@ class TaskGathering(_Gathering):
                 if call.outcome is None:
                     await self._lead(group)
             except BaseException:
-                group.leave(call)
+                self._leave(group, call)
                 raise
             if call.outcome is not ALONE:
                 return response_of(call)
@@ -192,7 +195,7 @@ class ThreadGathering(_Gathering):
                     self._lead(group)
             except BaseException:
                 with self._lock:
-                    group.leave(call)
+                    self._leave(group, call)
                 raise
             if call.outcome is not ALONE:
                 return response_of(call)

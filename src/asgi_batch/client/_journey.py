@@ -214,7 +214,7 @@ def _outcome(call: Call, result: WireResult, landed: Landed, count: int) -> Alon
         return ALONE
     headers = list(result.headers.items())
     has_body = result.result is not msgspec.UNSET or result.error is not msgspec.UNSET
-    if has_body and "content-type" not in result.headers:
+    if has_body and not result.encoding and "content-type" not in result.headers:
         headers.append(("content-type", "application/json"))
     return _arrived(call, result.status, headers, result.content, landed, count)
 

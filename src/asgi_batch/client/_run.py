@@ -97,7 +97,8 @@ class Run:
 
     def _most(self) -> int:
         limits = self._limits
-        return limits.max_operations if self._talk.keeps else limits.sync_operations
+        most = limits.max_operations
+        return most if self._talk.keeps else min(most, limits.sync_operations)
 
     def _room(self) -> int:
         return self._limits.max_body_bytes - _FRAME
