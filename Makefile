@@ -51,7 +51,7 @@ docs: $(BIN)/.installed-docs ## Build the documentation into site/, strictly
 
 bench: $(BIN)/.installed-test ## Measure overhead, throughput and memory
 	@scripts/need.sh wrk redis-server pg_ctlcluster=postgresql
-	@for name in overhead http memory background; do \
+	@for name in overhead http memory background client; do \
 		echo "Running benchmarks/$$name.py"; \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done

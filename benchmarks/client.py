@@ -1,58 +1,242 @@
 """
-Requests as a Python program sends them, with `httpx.AsyncClient`.
+What the client saves: a thousand GETs by ordinary httpx code, with `BatchTransport` and without.
 
-Every answer is read whole and its status looked at; the JSON in it is not parsed.
+All requests are made at the same moment, or a hundred at a time, by httpx and by httpx2, to a
+FastAPI app under uvicorn in a process of its own, on this machine and behind a proxy that is a
+round trip of 20 ms away. With and without take turns, and have to get the same. Then `BatchClient`
+sends ten thousand operations, and its memory is measured by tracemalloc.
 """
 
-from collections.abc import Iterable, Sequence
+import argparse
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
 from time import perf_counter
+from typing import Any, NamedTuple
+
+# From here on imports are looked up from the root: this folder would hide the library's own http.
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import anyio
 import httpx
+import httpx2
 
-from benchmarks.apps import Call
-from benchmarks.programs import HOST
+from asgi_batch.client import BatchClient, BatchTransport, Operation
+from benchmarks.programs import HOST, running
+from benchmarks.report import Bar, finish, table
 
-_HEADERS = {"content-type": "application/json"}
-# What the JSON of a batch says when every operation went well.
-_ALL_WELL = b'"failed":0,'
+#: Requests of one round.
+COUNT = 1000
+#: How many of them are under way at a time.
+AT_A_TIME = (1000, 100)
+#: Milliseconds there and back.
+DISTANCES = (0, 20)
+LIBRARIES = {"httpx": httpx, "httpx2": httpx2}
+
+#: Operations that `BatchClient` sends.
+MANY = 10_000
+FEW = 2_000
+
+# How many times the throughput is with the transport, all requests at the same moment.
+RATIO_BAR = 10.0
+# How many times the memory is for five times the operations.
+MEMORY_BAR = 1.2
 
 
-def open_client(port: int, connections: int, *, keep_alive: bool = True) -> httpx.AsyncClient:
+class Case(NamedTuple):
     """
-    A client of the server on *port*, with at most so many *connections*.
+    One way in which requests are made.
     """
-    limits = httpx.Limits(
-        max_connections=connections, max_keepalive_connections=connections if keep_alive else 0
-    )
-    base_url = f"http://{HOST}:{port}"
-    return httpx.AsyncClient(base_url=base_url, limits=limits, timeout=60, trust_env=False)
+
+    library: str
+    distance: int
+    at_a_time: int
+
+    def __str__(self) -> str:
+        return f"{self.library}, {self.distance} ms away, {self.at_a_time} at a time"
 
 
-async def send(client: httpx.AsyncClient, call: Call) -> httpx.Response:
+async def _fetch(client: Any, at_a_time: int) -> tuple[float, list[Any]]:
     """
-    Send *call*; it must be answered well, and so must all operations in it.
+    Seconds until all requests were answered, and what they were answered.
     """
-    headers = _HEADERS if call.body else None
-    response = await client.request(call.method, call.path, content=call.body, headers=headers)
-    response.raise_for_status()
-    if call.path == "/batch" and _ALL_WELL not in response.content:
-        raise SystemExit("Not all operations of a batch were answered well.")
-    return response
+    answers: list[Any] = [None] * COUNT
+    numbers = iter(range(COUNT))
 
+    async def work() -> None:
+        for number in numbers:
+            response = await _get(client, f"/items/{number}")
+            answers[number] = (response.status_code, response.json())
 
-async def seconds_for(client: httpx.AsyncClient, calls: Sequence[Call], workers: int) -> float:
-    """
-    How long so many *workers* take for all *calls*, each sending one after the other.
-    """
-    remaining = iter(calls)
     started = perf_counter()
     async with anyio.create_task_group() as tasks:
-        for _ in range(workers):
-            tasks.start_soon(_work, client, remaining)
-    return perf_counter() - started
+        for _ in range(at_a_time):
+            tasks.start_soon(work)
+    return perf_counter() - started, answers
 
 
-async def _work(client: httpx.AsyncClient, remaining: Iterable[Call]) -> None:
-    for call in remaining:
-        await send(client, call)
+async def _get(client: Any, path: str) -> Any:
+    """
+    The response, also where the server has closed a connection that was idle for too long.
+    """
+    while True:
+        try:
+            return await client.get(path)
+        except (httpx.RemoteProtocolError, httpx2.RemoteProtocolError):
+            continue
+
+
+async def _compare(case: Case, port: int, rounds: int) -> dict[str, list[float]]:
+    """
+    Seconds of each round, with the transport and without.
+    """
+    library = LIBRARIES[case.library]
+    taken: dict[str, list[float]] = {"without": [], "with": []}
+    plain = library.AsyncHTTPTransport()
+    batching = BatchTransport(library.AsyncHTTPTransport())
+    options = {"base_url": f"http://{HOST}:{port}", "timeout": 120, "trust_env": False}
+    async with (
+        library.AsyncClient(transport=plain, **options) as without,
+        library.AsyncClient(transport=batching, **options) as with_it,
+    ):
+        for number in range(rounds + 1):
+            seconds, expected = await _fetch(without, case.at_a_time)
+            batched, answers = await _fetch(with_it, case.at_a_time)
+            if answers != expected:
+                raise SystemExit(f"{case}: the answers are not the same.")
+            # The first round only warms up.
+            if number:
+                taken["without"].append(seconds)
+                taken["with"].append(batched)
+    return taken
+
+
+class Sending(NamedTuple):
+    """
+    What it took to send many operations.
+    """
+
+    seconds: float
+    batches: int
+    peak: int
+
+
+def _send(port: int, count: int, *, measured: bool) -> Sending:
+    """
+    Send *count* operations, whose results have to come in their order.
+    """
+    batches = 0
+
+    def note(request: httpx.Request) -> None:
+        nonlocal batches
+        batches += request.method == "POST"
+
+    def operations() -> Iterator[Operation]:
+        for number in range(count):
+            if number % 2:
+                yield Operation("POST", "/items", json={"name": "x", "price": number})
+            else:
+                yield Operation("GET", f"/items/{number}")
+
+    if measured:
+        tracemalloc.start()
+    started = perf_counter()
+    options = {"base_url": f"http://{HOST}:{port}", "timeout": 60, "trust_env": False}
+    with httpx.Client(**options, event_hooks={"request": [note]}) as http:
+        expected = 0
+        with BatchClient(http).stream(operations()) as results:
+            for result in results:
+                number = result.raise_for_status().json()["price" if expected % 2 else "id"]
+                if (result.index, number) != (expected, expected):
+                    raise SystemExit(f"Result {expected} is that of {number}.")
+                expected += 1
+    seconds = perf_counter() - started
+    if expected != count:
+        raise SystemExit(f"There are {expected} results of {count} operations.")
+    _, peak = tracemalloc.get_traced_memory() if measured else (0, 0)
+    tracemalloc.stop()
+    return Sending(seconds, batches, peak)
+
+
+def _report(
+    taken: dict[Case, dict[str, list[float]]],
+    sending: Sending,
+    peaks: dict[int, int],
+    arguments: argparse.Namespace,
+) -> int:
+    ratios = {case: median(each["without"]) / median(each["with"]) for case, each in taken.items()}
+    rows = [
+        (
+            str(case),
+            *(f"{1000 * median(each[name]):.0f}" for name in ("without", "with")),
+            f"{ratios[case]:.1f}",
+        )
+        for case, each in taken.items()
+    ]
+    print(f"Milliseconds for {COUNT} GETs, medians of alternating rounds")
+    table(("", "without", "with", "ratio"), rows)
+    print(
+        f"\nBatchClient: {MANY} operations in {sending.batches} batches, {sending.seconds:.2f} s,"
+        f" {MANY / sending.seconds:.0f} per second, all in order"
+    )
+    print(f"Its memory at most: {peaks[FEW]} bytes for {FEW}, {peaks[MANY]} bytes for {MANY}")
+    bars = [
+        Bar(name=f"{case}: with / without", value=ratio, limit=RATIO_BAR, at_least=True)
+        for case, ratio in ratios.items()
+        if case.library == "httpx" and case.at_a_time == COUNT
+    ]
+    growth = peaks[MANY] / peaks[FEW]
+    bars.append(Bar(name=f"memory for {MANY} / for {FEW}", value=growth, limit=MEMORY_BAR))
+    figures = {
+        "quick": arguments.quick,
+        "milliseconds": {
+            str(case): {name: round(1000 * median(values), 1) for name, values in each.items()}
+            for case, each in taken.items()
+        },
+        "ratios": {str(case): round(ratio, 2) for case, ratio in ratios.items()},
+        "client": {
+            "operations": MANY,
+            "batches": sending.batches,
+            "seconds": round(sending.seconds, 3),
+            "peak_bytes": {str(count): peak for count, peak in peaks.items()},
+        },
+    }
+    return finish("client", figures, bars, check=arguments.check)
+
+
+def main() -> int:
+    """
+    Run from the command line.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--http", choices=("httptools", "h11"), default="h11")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="asyncio")
+    parser.add_argument("--quick", action="store_true", help="one round, to try it out")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
+    arguments = parser.parse_args()
+    rounds = 1 if arguments.quick else 5
+    taken = {}
+    with ExitStack() as stack:
+        server = ("benchmarks.server", "fastapi", arguments.http, arguments.loop)
+        ports = {0: stack.enter_context(running(*server))}
+        for distance in DISTANCES[1:]:
+            delay = str(distance / 2 / 1000)
+            far = running("benchmarks.proxy", str(ports[0]), delay)
+            ports[distance] = stack.enter_context(far)
+        for name in LIBRARIES:
+            for distance in DISTANCES:
+                for at_a_time in AT_A_TIME:
+                    case = Case(name, distance, at_a_time)
+                    port = ports[distance]
+                    taken[case] = anyio.run(_compare, case, port, rounds)
+        sending = _send(ports[0], MANY, measured=False)
+        peaks = {count: _send(ports[0], count, measured=True).peak for count in (FEW, MANY)}
+    return _report(taken, sending, peaks, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

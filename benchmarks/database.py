@@ -26,7 +26,7 @@ import anyio
 import httpx
 
 from benchmarks.apps import Call
-from benchmarks.client import open_client, seconds_for, send
+from benchmarks.calling import open_client, seconds_for, send
 from benchmarks.programs import running
 from benchmarks.report import Bar, finish, table
 from postgres_server import PostgresProc, postgres_server

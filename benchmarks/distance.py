@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.apps import Call
-from benchmarks.client import open_client, seconds_for
+from benchmarks.calling import open_client, seconds_for
 from benchmarks.programs import running
 from benchmarks.wire import BATCH, CONNECTIONS, SINGLES
 

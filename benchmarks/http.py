@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import anyio
 
 from benchmarks import distance, throughput, wrk
-from benchmarks.client import open_client
+from benchmarks.calling import open_client
 from benchmarks.programs import running
 from benchmarks.report import Bar, finish, table
 from benchmarks.throughput import Effort, Rates

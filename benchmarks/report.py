@@ -16,6 +16,7 @@ _LIBRARIES = (
     "fastapi",
     "httptools",
     "httpx",
+    "httpx2",
     "msgspec",
     "orjson",
     "pydantic",

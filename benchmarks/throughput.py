@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from benchmarks import wrk
 from benchmarks.apps import Call
-from benchmarks.client import open_client, seconds_for
+from benchmarks.calling import open_client, seconds_for
 from benchmarks.wire import BATCH, CONNECTIONS, OPERATIONS, SINGLES
 
 

@@ -6,7 +6,7 @@ import httpx
 import orjson
 
 from benchmarks.apps import Call, batch_of, calls
-from benchmarks.client import send
+from benchmarks.calling import send
 
 OPERATIONS = 100
 # Connections that stay open, for single requests and for batches alike.

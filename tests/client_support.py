@@ -79,3 +79,62 @@ async def all_of(client, name, *arguments, **options):
         return [each async for each in getattr(client, name)(*arguments, **options)]
     call = partial(getattr(client.client, name), *arguments, **options)
     return await anyio.to_thread.run_sync(lambda: list(call()))
+
+
+class Gateway:
+    """
+    Stands in front of *app*, and answers the first requests as told.
+
+    Args:
+        app: The app.
+        answers: By method, one after the other: status, body and headers, or an exception; or a
+            function of the request's body. Where there is none, the app is asked.
+    """
+
+    def __init__(self, app, **answers):
+        self.app = app
+        self.answers = {name: list(each) for name, each in answers.items()}
+        self.requests = []
+
+    async def __call__(self, scope, receive, send):
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        self.requests.append((scope["method"], scope["path"], body))
+        answer = self._answer(scope["method"], body)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            given = [{"type": "http.request", "body": body, "more_body": False}]
+
+            async def again():
+                return given.pop() if given else await receive()
+
+            await self.app(scope, again, send)
+        else:
+            status, body, headers = answer
+            pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+            await send({"type": "http.response.start", "status": status, "headers": pairs})
+            await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, method, body):
+        left = self.answers.get(method)
+        if not left:
+            return None
+        return left[0](body) if callable(left[0]) else left.pop(0)
+
+    def sent(self, method="POST"):
+        """
+        How many operations each request of *method* had.
+        """
+        return [
+            len(json.loads(body)["operations"])
+            for each, _, body in self.requests
+            if each == method and body
+        ]
+
+
+def problem(status, code, **members):
+    body = {"status": status, "code": code, "detail": "So it is.", **members}
+    return status, json.dumps(body).encode(), {}

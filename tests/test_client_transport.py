@@ -314,7 +314,7 @@ async def test_redirects_are_followed(server, library):
     """
     By the client, as ever.
     """
-    async with open_client(server, library) as client:
+    async with open_client(server, library, max_operations=3, max_delay=5) as client:
         responses = await together(
             *(client.get("/redirect", follow_redirects=True) for _ in range(3))
         )

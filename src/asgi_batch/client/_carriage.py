@@ -62,7 +62,7 @@ class Call:
         headers: Those that an operation may set, in lower case.
     """
 
-    __slots__ = ("headers", "is_gone", "key", "outcome", "path", "request", "size", "turn")
+    __slots__ = ("headers", "is_gone", "key", "outcome", "path", "request", "size")
 
     def __init__(self, request: Any, key: Key, path: str, headers: dict[str, str]) -> None:
         self.request = request
@@ -73,7 +73,6 @@ class Call:
         self.size = len(request.read())
         self.is_gone = False
         self.outcome: Any = None
-        self.turn: Any = None
 
     @property
     def is_repeatable(self) -> bool:

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from asgi_batch.client._carriage import Boarding, Call, Key
 from asgi_batch.client._effects import Reply
-from asgi_batch.client._journey import ALONE, Journeys, Landed, response_of
+from asgi_batch.client._journey import ALONE, Journey, Journeys, Landed, response_of
 
 # Seconds for which a thread waits for others.
 _THREADS: Final = 0.002
@@ -25,11 +25,17 @@ _THREADS: Final = 0.002
 
 class _Group:
     """
-    Requests that travel together; *full* is set once no other may join.
+    Requests that travel together.
+
+    Args:
+        leader: The one that sends the batch.
+        news: What the others wait for: outcomes, or another leader.
+        full: Set once no other may join.
     """
 
-    def __init__(self, leader: Call, full: Any) -> None:
+    def __init__(self, leader: Call, news: Any, full: Any) -> None:
         self.leader = leader
+        self.news = news
         self.full = full
         self.calls: list[Call] = []
 
@@ -38,14 +44,6 @@ class _Group:
         Those that still wait for an outcome.
         """
         return [call for call in self.calls if call.outcome is None and not call.is_gone]
-
-    def wake(self) -> None:
-        """
-        Let those go on that have an outcome.
-        """
-        for call in self.calls:
-            if call.outcome is not None:
-                call.turn.set()
 
 
 class _Gathering:
@@ -80,13 +78,13 @@ class _Gathering:
         return call if call is not None and self._journeys.is_served(call) else None
 
     def _join(self, call: Call) -> _Group:
-        call.turn = self._event()
         group = self._groups.get(call.key)
         if group is None:
-            group = self._groups[call.key] = _Group(call, self._event())
-            call.turn.set()
+            group = self._groups[call.key] = _Group(call, self._event(), self._event())
         group.calls.append(call)
         if len(group.calls) >= self._journeys.most(call):
+            # It runs already, so that the server need not wait until the one before has its turn.
+            group.leader = call
             self._close(group)
         return group
 
@@ -101,7 +99,14 @@ class _Gathering:
             self._close(group)
         elif group.leader is call:
             group.leader = heirs[0]
-            group.leader.turn.set()
+            self._tell(group)
+
+    def _tell(self, group: _Group) -> None:
+        """
+        Wake those that wait, to look for themselves.
+        """
+        news, group.news = group.news, self._event()
+        news.set()
 
     def _close(self, group: _Group) -> None:
         group.full.set()
@@ -120,54 +125,55 @@ class TaskGathering(_Gathering):
         """
         call = self._admit(request)
         if call is not None:
-            group = self._join(call)
-            try:
-                await call.turn.wait()
-                if call.outcome is None:
-                    await self._lead(group)
-            except BaseException:
-                self._leave(group, call)
-                raise
+            await self._travel(call)
             if call.outcome is not ALONE:
                 return response_of(call)
         return await self._inner.handle_async_request(request)
 
-    async def _lead(self, group: _Group) -> None:
-        if not group.full.is_set():
-            await self._gather(group)
-            self._close(group)
-        calls = group.remaining()
-        # The next one to lead sends the batch again, which must do no harm.
-        is_harmless = len(calls) == 1 or all(call.is_repeatable for call in calls)
-        with nullcontext() if is_harmless else anyio.CancelScope(shield=True):
-            await self._drive(group, calls)
+    async def _travel(self, call: Call) -> None:
+        group = self._join(call)
+        try:
+            while call.outcome is None:
+                if group.leader is not call:
+                    await group.news.wait()
+                elif group.full.is_set():
+                    await self._lead(group)
+                else:
+                    await self._gather(group)
+        except BaseException:
+            self._leave(group, call)
+            raise
 
     async def _gather(self, group: _Group) -> None:
+        """
+        Wait for others, until another one leads or nobody may join.
+        """
+        leader, count = group.leader, 0
         if self._max_delay is None:
-            count = 0
             while count < len(group.calls) and not group.full.is_set():
                 count = len(group.calls)
                 await checkpoint()
         else:
             with anyio.move_on_after(self._max_delay):
                 await group.full.wait()
+        if group.leader is leader:
+            self._close(group)
 
-    async def _drive(self, group: _Group, calls: list[Call]) -> None:
-        landed: Landed | Exception | None = None
-        journey = self._journeys.journey(calls)
-        while True:
-            try:
-                request = journey.send(landed)
-            except StopIteration:
-                break
-            finally:
-                group.wake()
-            try:
-                response = await self._inner.handle_async_request(request)
-                await response.aread()
-                landed = _landed(response)
-            except Exception as error:  # noqa: BLE001
-                landed = error
+    async def _lead(self, group: _Group) -> None:
+        calls = group.remaining()
+        # The next one to lead sends the batch again, which must do no harm.
+        is_harmless = len(calls) == 1 or all(call.is_repeatable for call in calls)
+        with nullcontext() if is_harmless else anyio.CancelScope(shield=True):
+            landed: Landed | Exception | None = None
+            journey = self._journeys.journey(calls)
+            while (request := _next(journey, landed)) is not None:
+                try:
+                    response = await self._inner.handle_async_request(request)
+                    await response.aread()
+                    landed = _landed(response)
+                except Exception as error:  # noqa: BLE001
+                    landed = error
+        self._tell(group)
 
 
 class ThreadGathering(_Gathering):
@@ -187,45 +193,65 @@ class ThreadGathering(_Gathering):
         """
         call = self._admit(request)
         if call is not None:
-            with self._lock:
-                group = self._join(call)
-            try:
-                call.turn.wait()
-                if call.outcome is None:
-                    self._lead(group)
-            except BaseException:
-                with self._lock:
-                    self._leave(group, call)
-                raise
+            self._travel(call)
             if call.outcome is not ALONE:
                 return response_of(call)
         return self._inner.handle_request(request)
 
-    def _lead(self, group: _Group) -> None:
-        if not group.full.is_set():
-            group.full.wait(_THREADS if self._max_delay is None else self._max_delay)
+    def _travel(self, call: Call) -> None:
+        with self._lock:
+            group = self._join(call)
+        try:
+            while True:
+                with self._lock:
+                    # Looked at together, so that no news is missed.
+                    news, leader = group.news, group.leader
+                    if call.outcome is not None:
+                        return
+                if leader is not call:
+                    news.wait()
+                elif group.full.is_set():
+                    self._lead(group)
+                else:
+                    self._gather(group, call)
+        except BaseException:
             with self._lock:
+                self._leave(group, call)
+            raise
+
+    def _gather(self, group: _Group, leader: Call) -> None:
+        """
+        Wait for others, until another one leads or nobody may join.
+        """
+        group.full.wait(_THREADS if self._max_delay is None else self._max_delay)
+        with self._lock:
+            if group.leader is leader:
                 self._close(group)
+
+    def _lead(self, group: _Group) -> None:
         with self._lock:
             calls = group.remaining()
-        self._drive(group, calls)
-
-    def _drive(self, group: _Group, calls: list[Call]) -> None:
         landed: Landed | Exception | None = None
         journey = self._journeys.journey(calls)
-        while True:
-            try:
-                request = journey.send(landed)
-            except StopIteration:
-                break
-            finally:
-                group.wake()
+        while (request := _next(journey, landed)) is not None:
             try:
                 response = self._inner.handle_request(request)
                 response.read()
                 landed = _landed(response)
             except Exception as error:  # noqa: BLE001
                 landed = error
+        with self._lock:
+            self._tell(group)
+
+
+def _next(journey: Journey, landed: Landed | Exception | None) -> Any:
+    """
+    The next request of a journey; None after its end.
+    """
+    try:
+        return journey.send(landed)
+    except StopIteration:
+        return None
 
 
 def _landed(response: Any) -> Landed:

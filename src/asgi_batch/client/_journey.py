@@ -96,18 +96,16 @@ class Journeys:
         Give each of *calls* its outcome; what is yielded are requests to be sent.
         """
         lead = calls[0]
-        if len(calls) == 1:
-            lead.outcome = ALONE
-            return
         origin = lead.key.origin
-        if origin not in self._known:
+        if len(calls) > 1 and origin not in self._known:
             yield from self._ask(lead)
         limits = self._known.get(origin, _USUAL)
-        if limits is None:
-            _leave_alone(calls)
-            return
-        for part in parts_of(calls, limits, self.most(lead)):
-            yield from self._travel(part)
+        parts = [calls] if limits is None else parts_of(calls, limits, self.most(lead))
+        for part in parts:
+            if limits is None or len(part) == 1:
+                _leave_alone(part)
+            else:
+                yield from self._travel(part)
 
     def _ask(self, call: Call) -> Journey:
         flavour = flavour_of(call.request)

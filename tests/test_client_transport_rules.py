@@ -1,0 +1,212 @@
+"""
+What the transport makes of servers, and of things in between, that answer otherwise than hoped for.
+
+A gateway in front of the app answers in their place.
+"""
+
+from contextlib import asynccontextmanager
+
+import anyio
+import httpx
+import pytest
+
+from apps import called
+from asgi_batch import BatchMiddleware, Limits
+from asgi_batch.client import BatchTransport
+from client_support import Gateway, problem
+
+LIMITS = (200, b'{"limits": {"syncOperations": 10}}', {})
+
+
+@asynccontextmanager
+async def behind(limits=None, options=None, **answers):
+    """
+    A client with the transport behind a gateway, and the gateway.
+    """
+    gateway = Gateway(BatchMiddleware(called.api, limits=Limits(**(limits or {}))), **answers)
+    transport = BatchTransport(httpx.ASGITransport(gateway), **(options or {}))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client, gateway
+
+
+async def together(client, method="GET", count=3, path="/items/{}", **arguments):
+    """
+    The responses, or errors, of requests that are made at the same moment.
+    """
+    outcomes = [None] * count
+
+    async def make(number):
+        try:
+            outcomes[number] = await client.request(method, path.format(number), **arguments)
+        except httpx.HTTPError as error:
+            outcomes[number] = error
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(count):
+            tasks.start_soon(make, number)
+    return outcomes
+
+
+def travelled(responses):
+    return [each.extensions.get("asgi_batch", {}).get("operations", 0) for each in responses]
+
+
+def asked(gateway):
+    return [method for method, path, _ in gateway.requests if path == "/batch"]
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_a_server_that_has_no_endpoint_any_more_is_left_alone(status):
+    """
+    Also where ``OPTIONS`` says otherwise, as a framework answers it for all paths.
+    """
+    async with behind(OPTIONS=[LIMITS], POST=[(status, b"", {})]) as (client, gateway):
+        first, second = await together(client), await together(client)
+
+    assert travelled(first + second) == [0] * 6
+    assert asked(gateway) == ["OPTIONS", "POST"]
+
+
+@pytest.mark.parametrize(
+    "answer", [(200, b"<html>", {}), (302, b"", {"location": "/"}), (404, b"", {})]
+)
+async def test_a_server_that_tells_no_limits_has_no_endpoint(answer):
+    """
+    It is not asked again.
+    """
+    async with behind(OPTIONS=[answer]) as (client, gateway):
+        first, second = await together(client), await together(client)
+
+    assert travelled(first + second) == [0] * 6
+    assert asked(gateway) == ["OPTIONS"]
+
+
+async def test_limits_that_nobody_tells_are_the_usual_ones():
+    """
+    Where ``OPTIONS`` is refused or lost, a batch is tried all the same, and the server asked again.
+    """
+    lost = httpx.ReadError("lost")
+    async with behind(OPTIONS=[(401, b"", {}), lost]) as (client, gateway):
+        responses = [await together(client) for _ in range(3)]
+
+    assert [travelled(each) for each in responses] == [[3] * 3] * 3
+    assert asked(gateway) == ["OPTIONS", "POST"] * 3
+
+
+@pytest.mark.parametrize("code", ["rate_limited", "overloaded"])
+async def test_a_server_that_asks_for_patience_asks_each(code):
+    """
+    They get what they would have got alone: the refusal, and when to come back.
+    """
+    status, body, _ = problem(429 if code == "rate_limited" else 503, code)
+    refusal = (status, body, {"retry-after": "7", "content-type": "application/problem+json"})
+    async with behind(POST=[refusal]) as (client, gateway):
+        responses = await together(client)
+
+    assert [each.status_code for each in responses] == [status] * 3
+    assert [each.headers["retry-after"] for each in responses] == ["7"] * 3
+    assert [each.json()["code"] for each in responses] == [code] * 3
+    assert len(gateway.requests) == 2
+
+
+async def test_what_is_too_much_together_goes_by_itself():
+    """
+    429 without ``Retry-After``, a refusal that waiting does not cure, and a gateway's 502.
+    """
+    for answer in (
+        problem(429, "rate_limited"),
+        problem(403, "cross_site_request"),
+        (502, b"", {}),
+    ):
+        async with behind(POST=[answer]) as (client, _):
+            responses = await together(client)
+        assert [each.status_code for each in responses] == [200] * 3
+        assert travelled(responses) == [0] * 3
+
+
+async def test_what_may_have_run_is_not_sent_again():
+    """
+    Where a gateway fails that may have let a batch of POSTs through, they get its answer.
+    """
+    options = {"methods": ["POST"]}
+    for answer in ((502, b"bad", {}), (202, b'{"batchId": "x"}', {})):
+        async with behind(options=options, POST=[answer]) as (client, gateway):
+            responses = await together(client, "POST", path="/items")
+        assert [each.status_code for each in responses] == [answer[0]] * 3
+        assert asked(gateway) == ["OPTIONS", "POST"]
+
+    async with behind(options=options, POST=[(502, b"bad", {})]) as (client, gateway):
+        headers = {"idempotency-key": "k"}
+        responses = await together(client, "POST", path="/items", headers=headers)
+    assert [each.status_code for each in responses] == [201] * 3
+
+
+async def test_limits_that_have_changed_are_asked_for_again():
+    """
+    A batch that is answered 202 was too large to be answered at once.
+    """
+    async with behind(limits={"sync_operations": 2}, OPTIONS=[LIMITS], POST=[(202, b"{}", {})]) as (
+        client,
+        gateway,
+    ):
+        first = await together(client)
+        second = await together(client)
+
+    assert travelled(first) == [0] * 3
+    assert sorted(travelled(second)) == [0, 2, 2]
+    assert asked(gateway) == ["OPTIONS", "POST", "OPTIONS", "POST"]
+
+
+async def test_a_smaller_limit_is_learnt():
+    """
+    413 tells it, and the next batches are smaller.
+    """
+    refusal = problem(413, "too_many_operations", maxOperations=2)
+    async with behind(POST=[refusal]) as (client, _):
+        first = await together(client, count=4)
+        second = await together(client, count=4)
+
+    assert travelled(first) == [0] * 4
+    assert travelled(second) == [2] * 4
+
+
+async def test_requests_that_are_too_large_together_are_cut():
+    """
+    The size of a batch is bounded as well as their number.
+    """
+    options = {"methods": ["PUT"]}
+    async with behind(limits={"max_body_bytes": 40_000}, options=options) as (client, gateway):
+        await together(client, "PUT", path="/items", content="{}")
+        responses = await together(client, "PUT", path="/items", content="x" * 3000)
+
+    assert [each.status_code for each in responses] == [201] * 3
+    assert sorted(travelled(responses)) == [0, 2, 2]
+    assert gateway.sent() == [3, 2]
+
+
+async def test_a_refusal_that_names_nobody_sends_all_by_themselves():
+    """
+    So does one that comes again and again.
+    """
+    named = [problem(422, "invalid_batch", errors=[{"index": 0}])] * 3
+    for answers in ([problem(422, "invalid_batch", errors=[{"code": "x"}])], named):
+        async with behind(POST=answers) as (client, _):
+            responses = await together(client, count=6)
+        assert [each.status_code for each in responses] == [200] * 6
+        assert travelled(responses) == [0] * 6
+
+
+async def test_an_operation_that_must_not_run_twice_gets_the_answer_of_the_batch():
+    """
+    The app has failed in a way that only the batch has seen.
+    """
+    options = {"methods": ["GET", "PATCH"]}
+
+    async with behind(limits={"max_result_bytes": 5}, options=options) as (client, _):
+        patched = await together(client, "PATCH", path="/items", content="123456")
+        got = await together(client)
+
+    assert [each.status_code for each in patched] == [502] * 3
+    assert [each.json()["code"] for each in patched] == ["response_too_large"] * 3
+    assert travelled(patched + got) == [3] * 3 + [0] * 3
+    assert [each.status_code for each in got] == [200] * 3
