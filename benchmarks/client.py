@@ -29,22 +29,37 @@ from asgi_batch.client import BatchClient, BatchTransport, Operation
 from benchmarks.programs import HOST, running
 from benchmarks.report import Bar, finish, table
 
-#: Requests of one round.
-COUNT = 1000
-#: How many of them are under way at a time.
+#: Requests that are under way at a time.
 AT_A_TIME = (1000, 100)
 #: Milliseconds there and back.
 DISTANCES = (0, 20)
 LIBRARIES = {"httpx": httpx, "httpx2": httpx2}
 
-#: Operations that `BatchClient` sends.
-MANY = 10_000
-FEW = 2_000
-
 # How many times the throughput is with the transport, all requests at the same moment.
 RATIO_BAR = 10.0
 # How many times the memory is for five times the operations.
 MEMORY_BAR = 1.2
+
+
+class Effort(NamedTuple):
+    """
+    How much to measure.
+
+    Args:
+        rounds: How often each side has its turn.
+        count: Requests of one round.
+        few: Operations that `BatchClient` sends for the lesser memory.
+        many: Operations that it sends otherwise.
+    """
+
+    rounds: int
+    count: int
+    few: int
+    many: int
+
+
+_EFFORT = Effort(rounds=5, count=1000, few=2000, many=10_000)
+_QUICK = Effort(rounds=1, count=100, few=1000, many=2000)
 
 
 class Case(NamedTuple):
@@ -60,12 +75,12 @@ class Case(NamedTuple):
         return f"{self.library}, {self.distance} ms away, {self.at_a_time} at a time"
 
 
-async def _fetch(client: Any, at_a_time: int) -> tuple[float, list[Any]]:
+async def _fetch(client: Any, count: int, at_a_time: int) -> tuple[float, list[Any]]:
     """
     Seconds until all requests were answered, and what they were answered.
     """
-    answers: list[Any] = [None] * COUNT
-    numbers = iter(range(COUNT))
+    answers: list[Any] = [None] * count
+    numbers = iter(range(count))
 
     async def work() -> None:
         for number in numbers:
@@ -90,7 +105,7 @@ async def _get(client: Any, path: str) -> Any:
             continue
 
 
-async def _compare(case: Case, port: int, rounds: int) -> dict[str, list[float]]:
+async def _compare(case: Case, port: int, effort: Effort) -> dict[str, list[float]]:
     """
     Seconds of each round, with the transport and without.
     """
@@ -103,9 +118,9 @@ async def _compare(case: Case, port: int, rounds: int) -> dict[str, list[float]]
         library.AsyncClient(transport=plain, **options) as without,
         library.AsyncClient(transport=batching, **options) as with_it,
     ):
-        for number in range(rounds + 1):
-            seconds, expected = await _fetch(without, case.at_a_time)
-            batched, answers = await _fetch(with_it, case.at_a_time)
+        for number in range(effort.rounds + 1):
+            seconds, expected = await _fetch(without, effort.count, case.at_a_time)
+            batched, answers = await _fetch(with_it, effort.count, case.at_a_time)
             if answers != expected:
                 raise SystemExit(f"{case}: the answers are not the same.")
             # The first round only warms up.
@@ -165,9 +180,11 @@ def _send(port: int, count: int, *, measured: bool) -> Sending:
 def _report(
     taken: dict[Case, dict[str, list[float]]],
     sending: Sending,
-    peaks: dict[int, int],
+    peaks: tuple[int, int],
     arguments: argparse.Namespace,
 ) -> int:
+    effort = _QUICK if arguments.quick else _EFFORT
+    few, many = peaks
     ratios = {case: median(each["without"]) / median(each["with"]) for case, each in taken.items()}
     rows = [
         (
@@ -177,20 +194,20 @@ def _report(
         )
         for case, each in taken.items()
     ]
-    print(f"Milliseconds for {COUNT} GETs, medians of alternating rounds")
+    print(f"Milliseconds for {effort.count} GETs, medians of alternating rounds")
     table(("", "without", "with", "ratio"), rows)
     print(
-        f"\nBatchClient: {MANY} operations in {sending.batches} batches, {sending.seconds:.2f} s,"
-        f" {MANY / sending.seconds:.0f} per second, all in order"
+        f"\nBatchClient: {effort.many} operations in {sending.batches} batches,"
+        f" {sending.seconds:.2f} s, {effort.many / sending.seconds:.0f} per second, all in order"
     )
-    print(f"Its memory at most: {peaks[FEW]} bytes for {FEW}, {peaks[MANY]} bytes for {MANY}")
+    print(f"Its memory at most: {few} bytes for {effort.few}, {many} bytes for {effort.many}")
     bars = [
         Bar(name=f"{case}: with / without", value=ratio, limit=RATIO_BAR, at_least=True)
         for case, ratio in ratios.items()
-        if case.library == "httpx" and case.at_a_time == COUNT
+        if case.library == "httpx" and case.at_a_time == AT_A_TIME[0]
     ]
-    growth = peaks[MANY] / peaks[FEW]
-    bars.append(Bar(name=f"memory for {MANY} / for {FEW}", value=growth, limit=MEMORY_BAR))
+    name = f"memory for {effort.many} / for {effort.few}"
+    bars.append(Bar(name=name, value=many / few, limit=MEMORY_BAR))
     figures = {
         "quick": arguments.quick,
         "milliseconds": {
@@ -199,10 +216,10 @@ def _report(
         },
         "ratios": {str(case): round(ratio, 2) for case, ratio in ratios.items()},
         "client": {
-            "operations": MANY,
+            "operations": effort.many,
             "batches": sending.batches,
             "seconds": round(sending.seconds, 3),
-            "peak_bytes": {str(count): peak for count, peak in peaks.items()},
+            "peak_bytes": {str(effort.few): few, str(effort.many): many},
         },
     }
     return finish("client", figures, bars, check=arguments.check)
@@ -218,7 +235,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round, to try it out")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
     arguments = parser.parse_args()
-    rounds = 1 if arguments.quick else 5
+    effort = _QUICK if arguments.quick else _EFFORT
     taken = {}
     with ExitStack() as stack:
         server = ("benchmarks.server", "fastapi", arguments.http, arguments.loop)
@@ -232,10 +249,11 @@ def main() -> int:
                 for at_a_time in AT_A_TIME:
                     case = Case(name, distance, at_a_time)
                     port = ports[distance]
-                    taken[case] = anyio.run(_compare, case, port, rounds)
-        sending = _send(ports[0], MANY, measured=False)
-        peaks = {count: _send(ports[0], count, measured=True).peak for count in (FEW, MANY)}
-    return _report(taken, sending, peaks, arguments)
+                    taken[case] = anyio.run(_compare, case, port, effort)
+        sending = _send(ports[0], effort.many, measured=False)
+        few = _send(ports[0], effort.few, measured=True).peak
+        many = _send(ports[0], effort.many, measured=True).peak
+    return _report(taken, sending, (few, many), arguments)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ class Proxy:
     def __init__(self, port: int, delay: float) -> None:
         self._port = port
         self._delay = delay
+        # Once a connection is lost, asyncio holds its task no longer.
+        self._tasks: set[asyncio.Task[None] | None] = set()
 
     async def serve(self) -> None:
         """
@@ -35,6 +37,8 @@ class Proxy:
         await server.serve_forever()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._tasks.add(task)
         since = asyncio.get_running_loop().time() + 2 * self._delay
         far_reader, far_writer = await asyncio.open_connection(HOST, self._port)
         try:
@@ -46,6 +50,7 @@ class Proxy:
         finally:
             writer.close()
             far_writer.close()
+            self._tasks.discard(task)
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, since: float

@@ -6,6 +6,7 @@ import json
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
+import anyio
 import anyio.to_thread
 import httpx
 
@@ -87,8 +88,8 @@ class Gateway:
 
     Args:
         app: The app.
-        answers: By method, one after the other: status, body and headers, or an exception; or a
-            function of the request's body. Where there is none, the app is asked.
+        answers: By method, one after the other: status, body and headers, an exception or
+            ``"hang"``; or a function of the request's body. Where there is none, the app is asked.
     """
 
     def __init__(self, app, **answers):
@@ -103,6 +104,8 @@ class Gateway:
             body, more = body + message["body"], message["more_body"]
         self.requests.append((scope["method"], scope["path"], body))
         answer = self._answer(scope["method"], body)
+        if answer == "hang":
+            await anyio.sleep_forever()
         if isinstance(answer, Exception):
             raise answer
         if answer is None:

@@ -20,6 +20,7 @@ from asgi_batch.client import (
     Operation,
     RequestRefused,
     ResultNotReady,
+    _run,
 )
 from asgi_batch.client._flavours import installed
 from asgi_batch.client._refusals import delay_before, retry_after_of
@@ -206,24 +207,92 @@ async def test_what_did_not_fit_is_sent_again():
     assert len(gateway.sent()) > 1
 
 
+async def test_a_batch_that_takes_its_time_is_followed(monkeypatch):
+    """
+    Results come in pages, and whoever wants to know is told how far the batch is.
+    """
+    monkeypatch.setattr(_run, "WAIT", 0)
+    sent, statuses = [], []
+    async with behind() as (client, _):
+        first = await client.send(POSTS)
+        second = await client.send(POSTS, on_batch=sent.append, on_status=statuses.append)
+
+    assert [each.json()["n"] for each in first + second] == [*range(10), *range(10)]
+    assert [(each.first, each.count) for each in sent] == [(0, 10)]
+    assert sent[0].key.endswith(".0")
+    assert {each.batch_id for each in statuses} == {sent[0].batch_id}
+
+
+async def test_an_atomic_batch_is_one():
+    """
+    The server has a transaction for it.
+    """
+
+    @asynccontextmanager
+    async def transaction():
+        yield
+
+    async with behind({"transaction": transaction}) as (client, gateway):
+        async with client.batch(atomic=True) as batch:
+            handles = [batch.post("/items", json=n) for n in range(3)]
+        await client.submit(POSTS[:2], atomic=True)
+
+    assert [each.result.json() for each in handles] == [0, 1, 2]
+    assert gateway.sent() == [3, 2]
+    assert all(b'"atomic":true' in body for _, _, body in gateway.requests if body)
+
+
+@pytest.mark.parametrize("answer", [None, (500, b"", {}), httpx.ReadError("lost")])
+async def test_who_leaves_before_the_batch_has_an_id_asks_for_it(answer):
+    """
+    The same request again tells it, and the batch is cancelled; if not, nothing can be done.
+    """
+    answers = ["hang"] if answer is None else ["hang", answer]
+    async with behind(POST=answers) as (client, gateway):
+        with pytest.raises(TimeoutError):
+            await client.send(POSTS, timeout=0.1)
+
+    methods = [method for method, _, _ in gateway.requests]
+    assert methods == ["OPTIONS", "POST", "POST", *(["DELETE"] if answer is None else [])]
+
+
+async def test_a_batch_that_gets_no_further_is_not_told_of_twice():
+    """
+    Each look at it that shows something new is handed out.
+    """
+
+    def told(completed, finished=None):
+        return 200, json.dumps(status_of(completed, finished)).encode(), {"retry-after": "0"}
+
+    looks = [told(0), told(0), told(1), told(2, "2026-01-01T00:00:00Z")]
+    async with behind(GET=looks) as (client, _):
+        watched = [each.completed async for each in client.watch("b")]
+
+    assert watched == [0, 1, 2]
+
+
+def status_of(completed, finished):
+    return {
+        "batchId": "b",
+        "status": "failed" if finished else "processing",
+        "total": 2,
+        "completed": completed,
+        "succeeded": completed,
+        "failed": 0,
+        "skipped": 0,
+        "progress": completed / 2,
+        "createdAt": "2026-01-01T00:00:00Z",
+        "updatedAt": f"2026-01-01T00:00:0{completed}Z",
+        "finishedAt": finished,
+        "error": {"code": "unreadable"} if finished else None,
+    }
+
+
 async def test_a_batch_that_ends_without_its_results_is_an_error():
     """
     The reason is the server's.
     """
-    status = {
-        "batchId": "b",
-        "status": "failed",
-        "total": 1,
-        "completed": 0,
-        "succeeded": 0,
-        "failed": 0,
-        "skipped": 0,
-        "progress": 0,
-        "createdAt": "2026-01-01T00:00:00Z",
-        "updatedAt": "2026-01-01T00:00:00Z",
-        "finishedAt": "2026-01-01T00:00:00Z",
-        "error": {"code": "unreadable"},
-    }
+    status = status_of(0, "2026-01-01T00:00:00Z")
     page = {"results": [], "next": "/batch/b/results?after=-1&limit=1000"}
     answers = [(200, json.dumps(each).encode(), {}) for each in (status, page)]
     async with behind(GET=answers) as (client, _):

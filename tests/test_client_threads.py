@@ -3,6 +3,7 @@ The transport in threads, and both clients where connections are lost.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from threading import Barrier
 
@@ -206,6 +207,35 @@ def test_who_leaves_cancels_what_nobody_waits_for(server, library, backend):
     assert {each.code for each in gone if each.is_skipped} == {"cancelled"}
     assert sum(each.is_skipped for each in gone) == 190
     assert [each.status for each in kept] == [200] * 200
+
+
+def test_a_batch_that_is_full_waits_no_longer(server, library):
+    """
+    The one that fills it sends it.
+    """
+    options = {"max_operations": 2, "max_delay": 60}
+    transport = BatchTransport(library.HTTPTransport(), **options)
+    with library.Client(base_url=server.url, transport=transport) as client:
+        responses = together(client, *(("GET", f"/items/{n}") for n in range(4)))
+
+    assert [each.json()["id"] for each in responses] == list(range(4))
+
+
+def test_a_batch_is_put_together_by_code_that_blocks(server, library):
+    """
+    An exception in the context sends nothing.
+    """
+    with library.Client(base_url=server.url) as http:
+        client = BatchClient(http)
+        with client.batch(on_error="stop", timeout=20) as batch:
+            handle = batch.post("/items", json={"a": 1})
+        seen(server)
+        with suppress(ZeroDivisionError), client.batch() as batch:
+            batch.get("/items/1")
+            raise ZeroDivisionError
+
+    assert handle.result.json() == {"a": 1}
+    assert seen(server) == []
 
 
 def test_a_loop_that_is_left_cancels_its_batch(server, library):

@@ -240,6 +240,19 @@ async def test_what_cannot_be_an_operation_goes_out_as_it_is(server, library, ki
     assert travelled(responses) == [0, 2, 2]
 
 
+async def test_a_websocket_goes_out_as_it_is(server, library):
+    """
+    Its scheme says what it is.
+    """
+    url = server.url.replace("http:", "ws:")
+    async with open_client(server, library) as client:
+        responses = await together(
+            client.get(f"{url}/items/1"), client.get("/items/2"), client.get("/items/3")
+        )
+
+    assert travelled(responses) == [0, 2, 2]
+
+
 async def test_bodies_that_are_streamed_or_large_go_out_as_they_are(server, library):
     """
     Nobody knows how long they are, or the server takes no operation of their size.
@@ -430,6 +443,22 @@ async def test_all_that_are_cancelled_leave_nothing_behind(server, library):
             for n in range(5):
                 tasks.start_soon(client.get, f"/items/{n}")
             await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        responses = await together(client.get("/items/1"), client.get("/items/2"))
+
+    assert travelled(responses) == [2, 2]
+
+
+async def test_all_that_are_cancelled_under_way_leave_nothing_behind(server, library):
+    """
+    The batch goes with the last of them.
+    """
+    name = f"{library.__name__}-{anyio.get_current_task().id}-all"
+    async with open_client(server, library) as client:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(client.get, f"/gate/{name}")
+            await started(server, 3)
             tasks.cancel_scope.cancel()
         responses = await together(client.get("/items/1"), client.get("/items/2"))
 

@@ -5,6 +5,7 @@ API for partners, and a shop.
 
 import re
 import sqlite3
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -509,3 +510,25 @@ def test_shop_refuses_what_it_cannot_do(tmp_path, method, path, body, status):
         results = shop.batch([{k: v for k, v in operation.items() if v is not None}, *tea(1)])
 
     assert statuses(results) == [status, 201]
+
+
+def test_the_client_example_runs_as_a_script(tmp_path):
+    """
+    It starts its server itself, and tells what came of each of its three parts.
+    """
+    script = ROOT / "examples" / "client.py"
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "Created {'id': 4, 'name': 'Barbara'}, and /users/99 is 404.",
+        "2500 of 2500 operations have succeeded.",
+        "20 requests of httpx, each in a batch of 20.",
+    ]

@@ -150,3 +150,31 @@ def test_the_tutorial_s_test_passes(tmp_path):
     )
 
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["create.py", "read.py"])
+def test_the_readme_s_client_code_runs_as_it_stands(name, tmp_path):
+    """
+    In less than 15 lines that are not empty, against the app at the top of the page.
+    """
+    (tmp_path / "main.py").write_text(_blocks(README, "python")[0], encoding="utf-8")
+    text = section(README, "## From Python")
+    (code,) = re.findall(rf'^```python title="{name}"\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+
+    with serving("uvicorn-httptools-uvloop", "main:app", tmp_path, "--access-log") as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code.replace(_BASE, f"{HOST}:{server.port}")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        log = server.log()
+
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in code.splitlines() if line]) < 15
+    if name == "create.py":
+        assert done.stdout == "{'id': 2, 'name': 'Grace'} 404\n2500\n"
+    else:
+        assert log.count('"POST /batch') == 1
+        assert "/users/1" not in log

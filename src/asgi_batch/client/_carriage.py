@@ -231,8 +231,7 @@ def parts_of(calls: list[Call], limits: ServerLimits, most: int) -> Iterator[lis
             part, size = [], 0
         part.append(call)
         size += needed
-    if part:
-        yield part
+    yield part
 
 
 _OVERHEAD: Final = 256

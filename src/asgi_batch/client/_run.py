@@ -104,13 +104,13 @@ class Run:
         return self._limits.max_body_bytes - _FRAME
 
     def _carry_out(self, operations: list[Prepared]) -> Flow[None]:
-        for self._attempt in itertools.count():
+        self._attempt = 0
+        while operations:
             self._again, self._delay = [], 0.0
             yield from self._send(operations)
-            if not self._again:
-                return
-            yield Pause(self._delay)
-            operations = self._again
+            if operations := self._again:
+                yield Pause(self._delay)
+                self._attempt += 1
 
     def _send(self, operations: list[Prepared]) -> Flow[None]:
         for part in self._parts(operations):

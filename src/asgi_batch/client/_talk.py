@@ -97,21 +97,23 @@ class Talk:
         Raises:
             RequestRefused: The server has refused it.
         """
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             answer: Reply | Lost = yield ask
             if isinstance(answer, Lost):
                 if attempt >= self.retries or not (is_repeatable or answer.is_unsent):
                     raise answer.error
-                yield Pause(delay_before(attempt))
-                continue
-            if answer.status < _REFUSED:
+                asked = None
+            elif answer.status < _REFUSED:
                 return answer
-            refusal = refusal_of(answer)
-            is_worth_it = is_worth_repeating(refusal, is_repeatable=is_repeatable)
-            if attempt >= self.retries or not is_worth_it:
-                raise refusal
-            yield Pause(delay_before(attempt, refusal.retry_after))
-        raise AssertionError
+            else:
+                refusal = refusal_of(answer)
+                is_worth_it = is_worth_repeating(refusal, is_repeatable=is_repeatable)
+                if attempt >= self.retries or not is_worth_it:
+                    raise refusal
+                asked = refusal.retry_after
+            yield Pause(delay_before(attempt, asked))
+            attempt += 1
 
     def limits(self) -> Flow[ServerLimits]:
         """
