@@ -1,0 +1,31 @@
+"""
+What can go wrong, as one sentence and an exit code; a person never gets to see a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+#: How the command ends.
+SUCCEEDED: Final = 0
+SOME_FAILED: Final = 1
+USAGE: Final = 2
+TRANSPORT: Final = 3
+
+
+class UsageProblem(click.ClickException):
+    """
+    Raised when what was asked for cannot be done as it stands.
+    """
+
+    exit_code = USAGE
+
+
+class TransportProblem(click.ClickException):
+    """
+    Raised when the server cannot be reached, or does not do what was asked of it.
+    """
+
+    exit_code = TRANSPORT
