@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import click
 
+from asgi_batch.cli.batches import cancel, results, retry, watch
 from asgi_batch.cli.candidates import candidates
+from asgi_batch.cli.demo import demo
+from asgi_batch.cli.submit import submit
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="asgi-batch")
 def asgi_batch() -> None:
     """
@@ -17,4 +20,5 @@ def asgi_batch() -> None:
     """
 
 
-asgi_batch.add_command(candidates)
+for _command in (submit, watch, results, cancel, retry, candidates, demo):
+    asgi_batch.add_command(_command)

@@ -13,6 +13,8 @@ SUCCEEDED: Final = 0
 SOME_FAILED: Final = 1
 USAGE: Final = 2
 TRANSPORT: Final = 3
+#: By Ctrl-C, as shells have it.
+INTERRUPTED: Final = 130
 
 
 class UsageProblem(click.ClickException):
@@ -29,3 +31,9 @@ class TransportProblem(click.ClickException):
     """
 
     exit_code = TRANSPORT
+
+
+class Refused(TransportProblem):
+    """
+    Raised when the server has refused a batch, of which nothing ran.
+    """

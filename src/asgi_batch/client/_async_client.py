@@ -52,6 +52,13 @@ class AsyncBatchClient:
         self._line = Line(http, path, "AsyncClient")
         self._talk = Talk(retries)
 
+    @property
+    def keeps_batches(self) -> bool:
+        """
+        Whether the server knows a batch again that it is sent twice, as far as is known.
+        """
+        return self._talk.keeps
+
     def batch(
         self,
         *,

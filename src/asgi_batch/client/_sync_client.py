@@ -51,6 +51,13 @@ class BatchClient:
         self._line = Line(http, path, "Client")
         self._talk = Talk(retries)
 
+    @property
+    def keeps_batches(self) -> bool:
+        """
+        Whether the server knows a batch again that it is sent twice, as far as is known.
+        """
+        return self._talk.keeps
+
     def batch(
         self,
         *,

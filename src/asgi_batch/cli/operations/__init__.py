@@ -1,0 +1,3 @@
+"""
+Files of operations: lines of JSON, one JSON document, or CSV. Nothing here sends anything.
+"""
