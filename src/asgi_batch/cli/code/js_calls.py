@@ -102,12 +102,12 @@ class Walk:
             self._visit_all([each for each in node.named_children if each.id not in outside])
 
     def _call(self, node: Node) -> None:
-        callee = callee_of(node) or node.child_by_field_name("constructor")
+        callee = callee_of(node)
         arguments = arguments_of(node)
         self._called(node, callee, arguments)
         if callee is not None and callee.type in FUNCTIONS:
             self._run(callee)
-        elif callee is not None:
+        else:
             self._visit(callee)
         owner, name = member_of(callee)
         is_by_name = text_of(callee) in _ITERATING_BY_NAME
@@ -137,7 +137,7 @@ class Walk:
         else:
             self._called(node, function, [])
 
-    def _called(self, node: Node, callee: Node | None, arguments: list[Node]) -> None:
+    def _called(self, node: Node, callee: Node, arguments: list[Node]) -> None:
         owner, name = member_of(callee)
         used = {each for part in [*arguments, owner] for each in names_in(part)}
         has_draw = any(map(draws, arguments))

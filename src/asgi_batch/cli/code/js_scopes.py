@@ -168,33 +168,55 @@ def _set(scope: Scope, target: Node, value: Node | None) -> None:
     elif target.type in {"object_pattern", "array_pattern"}:
         scope.values.update(dict.fromkeys(names_in(target)))
     module = _required(inner)
-    if module == "axios":
-        scope.clients.update(names_in(target))
-    elif module in _FETCHES:
-        scope.fetches.update(names_in(target))
+    names = {text_of(target): "default"} if target.type == "identifier" else _members(target)
+    _note_imported(scope, module, names)
 
 
 def _import(scope: Scope, node: Node) -> None:
     module = text_of(node.child_by_field_name("source")).strip("'\"")
+    names = {}
     for clause in own_nodes(node):
         if clause.type == "import_clause":
-            names = [text_of(each) for each in clause.named_children if each.type == "identifier"]
-            names += [name for each in clause.named_children for name in _imported(each)]
-            scope.values.update(dict.fromkeys(names))
-            if module == "axios":
-                scope.clients.update(names)
-            elif module in _FETCHES:
-                scope.fetches.update(names)
+            for each in clause.named_children:
+                names |= _imported(each)
+    scope.values.update(dict.fromkeys(names))
+    _note_imported(scope, module, names)
 
 
-def _imported(clause: Node) -> Iterator[str]:
+def _note_imported(scope: Scope, module: str, names: dict[str, str]) -> None:
     """
-    The names that ``{a, b as c}`` and ``* as d`` give.
+    Note which of *names* are a client or `fetch`; each comes with what it is called in *module*.
     """
-    if clause.type == "namespace_import":
-        yield from names_in(clause)
-    for each in clause.named_children if clause.type == "named_imports" else []:
-        yield text_of(each.child_by_field_name("alias") or each.child_by_field_name("name"))
+    for name, original in names.items():
+        if module == "axios" and original == "default":
+            scope.clients.add(name)
+        elif module in _FETCHES and original in {"default", "fetch"}:
+            scope.fetches.add(name)
+
+
+def _imported(clause: Node) -> dict[str, str]:
+    """
+    The names that ``a``, ``{b, c as d}`` and ``* as e`` give, and what they are called there.
+    """
+    if clause.type != "named_imports":
+        return dict.fromkeys(names_in(clause), "default")
+    found = {}
+    for each in clause.named_children:
+        original = each.child_by_field_name("name")
+        alias = each.child_by_field_name("alias") or original
+        found[text_of(alias)] = text_of(original)
+    return found
+
+
+def _members(pattern: Node) -> dict[str, str]:
+    """
+    The names that ``{a, b: c}`` sets, and what they are called there.
+    """
+    found = {}
+    for each in pattern.named_children:
+        key = each.child_by_field_name("key") or each
+        found[text_of(each.child_by_field_name("value") or each)] = text_of(key)
+    return found
 
 
 def _required(node: Node | None) -> str:

@@ -49,11 +49,12 @@ def arguments_of(call: Node) -> list[Node]:
     return [each for each in arguments.named_children if each.type != "comment"]
 
 
-def callee_of(call: Node) -> Node | None:
+def callee_of(call: Node) -> Node:
     """
-    What is called.
+    What is called, or made with ``new``.
     """
-    return unwrapped(call.child_by_field_name("function"))
+    function = call.child_by_field_name("function") or call.child_by_field_name("constructor")
+    return unwrapped(function) or call
 
 
 def member_of(node: Node | None) -> tuple[Node | None, str]:
@@ -123,9 +124,8 @@ def bindings(node: Node) -> tuple[Node, Node | None] | None:
     if fields is None:
         return None
     target = node.child_by_field_name(fields[0])
-    if target is None:
-        return None
-    return target, node.child_by_field_name(fields[1]) if fields[1] else None
+    value = node.child_by_field_name(fields[1]) if fields[1] else None
+    return (target, value) if target is not None else None
 
 
 def pairs_of(node: Node | None) -> dict[str, Node]:

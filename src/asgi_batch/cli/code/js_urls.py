@@ -17,7 +17,7 @@ from asgi_batch.cli.code.js_syntax import (
     text_of,
     unwrapped,
 )
-from asgi_batch.cli.code.urls import UNKNOWN, as_path, placeholder
+from asgi_batch.cli.code.urls import UNKNOWN, as_path, named, placeholder
 
 _SAME: Final = frozenset({"encodeURIComponent", "encodeURI", "String", "URL", "Request", "Number"})
 _METHODS: Final = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
@@ -49,37 +49,34 @@ def request_of(name: str, arguments: list[Node], scope: Scope) -> tuple[str, str
     return (method if method.lower() in _METHODS else "GET"), as_path(template)
 
 
-def url_of(node: Node | None, scope: Scope, depth: int = 0) -> str:
+def url_of(node: Node, scope: Scope, depth: int = 0) -> str:
     """
     The URL that *node* makes, with placeholders for what is not known.
     """
-    node = unwrapped(node)
-    if node is None:
-        return placeholder(UNKNOWN)
+    node = unwrapped(node) or node
     if node.type in {"string", "template_string"}:
         return "".join(_piece(each, scope, depth) for each in node.named_children)
     if node.type == "number":
         return text_of(node)
     if node.type == "binary_expression" and text_of(node.child_by_field_name("operator")) == "+":
-        sides = (node.child_by_field_name("left"), node.child_by_field_name("right"))
-        return "".join(url_of(each, scope, depth + 1) for each in sides)
+        return "".join(url_of(each, scope, depth + 1) for each in node.named_children)
     if node.type in {"call_expression", "new_expression"}:
         return _called(node, scope, depth)
     if node.type == "identifier" and depth < _DEEPEST:
         value = scope.value(text_of(node))
         if value is not None:
-            return url_of(value, scope, depth + 1)
+            return named(text_of(node), url_of(value, scope, depth + 1))
     return placeholder(_name_of(node))
 
 
 def _piece(node: Node, scope: Scope, depth: int) -> str:
     if node.type == "template_substitution":
-        return url_of(next(iter(node.named_children), None), scope, depth + 1)
+        return url_of(next(iter(node.named_children), node), scope, depth + 1)
     return text_of(node)
 
 
 def _called(node: Node, scope: Scope, depth: int) -> str:
-    callee = callee_of(node) or node.child_by_field_name("constructor")
+    callee = callee_of(node)
     arguments = arguments_of(node)
     owner, name = member_of(callee)
     if name == "toString" and owner is not None:

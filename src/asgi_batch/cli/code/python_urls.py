@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from asgi_batch.cli.code.python_clients import BY_NAME, METHODS
-from asgi_batch.cli.code.urls import UNKNOWN, as_path, placeholder
+from asgi_batch.cli.code.urls import UNKNOWN, as_path, named, placeholder
 
 #: Tells what a name was set to, where that is known.
 Lookup: TypeAlias = Callable[[str], ast.expr | None]
@@ -80,7 +80,7 @@ def url_of(node: ast.expr, lookup: Lookup, depth: int = 0) -> str:
         case ast.Call():
             return _called(node, inner)
         case ast.Name(id=name) if depth < _DEEPEST and (known := lookup(name)) is not None:
-            return inner(known)
+            return named(name, inner(known))
         case _:
             return placeholder(_name_of(node))
 

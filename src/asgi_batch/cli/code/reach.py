@@ -85,7 +85,7 @@ def _sent_once(
 
     What it sends in a loop of its own is found there.
     """
-    if key in seen or key not in functions:
+    if key in seen:
         return
     yield from (send for send in functions[key].sends if not send.loops)
     for call in functions[key].calls:

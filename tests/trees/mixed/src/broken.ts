@@ -1,0 +1,2 @@
+for (const x of xs) { fetch(`/part/${x}`); // LOOP GET /part/{x}
+} function (

@@ -1,0 +1,1 @@
+import requests; [requests.get(f"/{i}") for i in range(9)]
