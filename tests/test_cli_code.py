@@ -52,7 +52,7 @@ def test_what_cannot_be_parsed_is_named_and_the_rest_is_read():
     """
     tree = scan_tree(TREES / "mixed")
 
-    assert tree.files == 5
+    assert tree.files == 6
     assert tree.unreadable == ["broken.py", "src/broken.ts"]
 
 
@@ -78,13 +78,14 @@ def test_a_finding_says_how_the_loop_looks():
         ("x = " + "[" * 20_000, ".js"),
         ("x = " + "f(" * 20_000 + ")" * 20_000, ".ts"),
         ("\0", ".py"),
+        ("for (const x of xs) fetch(" + "f(" * 2_000 + ")" * 2_001, ".ts"),
     ],
 )
 def test_source_that_is_too_deep_is_told_of(tmp_path, source, suffix):
     """
     Code that nobody has written by hand ends nothing.
     """
-    (tmp_path / f"deep{suffix}").write_text(source)
+    (tmp_path / f"deep{suffix}").write_text(f"fetch;{source}")
     (tmp_path / "fine.py").write_text("import httpx\nfor i in x:\n    httpx.get(f'/{i}')\n")
     tree = scan_tree(tmp_path)
 

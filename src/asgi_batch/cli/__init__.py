@@ -7,19 +7,19 @@ This module is what starts it, and says what to install where that is missing.
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 
-def main() -> int:
+def main() -> NoReturn:
     """
-    Run the command with the arguments of the process.
+    Run the command with the arguments of the process, and end it.
     """
     try:
         from asgi_batch.cli.commands import asgi_batch  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "asgi_batch":
+        missing = (error.name or "").partition(".")[0]
+        if missing == "asgi_batch":
             raise
-        text = f"asgi-batch needs {error.name}: pip install 'asgi-batch[cli]'"
-        print(text, file=sys.stderr)  # noqa: T201
-        return 2
-    asgi_batch()
-    return 0
+        sys.stderr.write(f"asgi-batch needs {missing}: pip install 'asgi-batch[cli]'\n")
+        sys.exit(2)
+    sys.exit(asgi_batch())

@@ -37,11 +37,14 @@ class Sink:
         if self._output is None:
             return sys.stdout.buffer
         file = self._output.open("r+b" if offset else "wb")
-        if file.seek(0, os.SEEK_END) < offset:
+        try:
+            if file.seek(0, os.SEEK_END) < offset:
+                raise UsageProblem(f"{self._output} is shorter than the run has left it.")
+            file.truncate(offset)
+            file.seek(offset)
+        except BaseException:
             file.close()
-            raise UsageProblem(f"{self._output} is shorter than the run to go on with has left it.")
-        file.truncate(offset)
-        file.seek(offset)
+            raise
         return file
 
     def write(self, line: bytes) -> None:

@@ -1,1 +1,2 @@
+import httpx
 def broken(:

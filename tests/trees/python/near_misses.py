@@ -115,7 +115,7 @@ def kept_elsewhere(things, ids):
         things.http.get(f"/{i}")
 
 
-def annotations(one: "not a type", two: dict[str, httpx.Client], ids):  # noqa
+def annotations(one: "not a type", two: dict[str, httpx.Client], ids: tuple[()]):  # noqa
     for i in ids:
         one.get(i)
         two.get(i)

@@ -10,12 +10,11 @@ class Counts:
     What callers have done with one method of one endpoint.
     """
 
-    __slots__ = ("_merged_into", "bursts", "examples", "in_bursts", "longest", "requests", "saved")
+    __slots__ = ("_merged_into", "bursts", "examples", "longest", "requests", "saved")
 
     def __init__(self) -> None:
         self.requests = 0
         self.bursts = 0
-        self.in_bursts = 0
         self.saved = 0
         self.longest = 0
         #: A few targets of one burst.
@@ -36,7 +35,6 @@ class Counts:
         Count a burst of *length* requests, of which a batch would have *saved* so many.
         """
         self.bursts += 1
-        self.in_bursts += length
         self.saved += saved
         if length > self.longest:
             self.longest = length
@@ -48,7 +46,6 @@ class Counts:
         """
         other.requests += self.requests
         other.bursts += self.bursts
-        other.in_bursts += self.in_bursts
         other.saved += self.saved
         if self.longest > other.longest:
             other.longest, other.examples = self.longest, self.examples

@@ -139,24 +139,32 @@ class Walk:
 
     def _called(self, node: Node, callee: Node, arguments: list[Node]) -> None:
         owner, name = member_of(callee)
-        used = {each for part in [*arguments, owner] for each in names_in(part)}
-        has_draw = any(map(draws, arguments))
-        span = span_of(node)
-        loops = [each for each in self._loops if each.is_batchable(span, used, draws=has_draw)]
         line = node.start_point[0] + 1
         client, request = "", None
         if self._scope.is_fetch(callee):
             client, request = "fetch", request_of("", arguments, self._scope)
-        elif self._scope.is_client(callee) or self._scope.is_client(owner):
-            is_axios = self._scope.is_client(callee)
-            client = "axios"
-            request = request_of("" if is_axios else name, arguments, self._scope)
+        elif self._scope.is_client(callee):
+            client, request = "axios", request_of("", arguments, self._scope)
+        elif self._scope.is_client(owner):
+            client, request = "axios", request_of(name, arguments, self._scope)
         if request is not None:
-            self._function.sends.append(Send(node, line, client, *request, loops))
+            loops = self._batchable(node, [*arguments, owner])
+            self._function.sends.append(Send(line, client, *request, loops))
         called = self._scope.function(callee)
         if called is not None:
-            text = name or text_of(callee)
-            self._function.calls.append(Call(line, called.id, text, loops))
+            loops = self._batchable(node, [*arguments, owner])
+            self._function.calls.append(Call(line, called.id, name or text_of(callee), loops))
+
+    def _batchable(self, node: Node, given: list[Node | None]) -> list[Loop]:
+        """
+        The loops that make the call *node*, which is made from what is *given*, one of many.
+        """
+        if not self._loops:
+            return []
+        used = {name for part in given for name in names_in(part)}
+        has_draw = any(draws(part) for part in given if part is not None)
+        span = span_of(node)
+        return [each for each in self._loops if each.is_batchable(span, used, draws=has_draw)]
 
     @contextmanager
     def _within(self, loop: Loop) -> Iterator[None]:

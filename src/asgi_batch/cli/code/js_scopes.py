@@ -174,7 +174,7 @@ def _set(scope: Scope, target: Node, value: Node | None) -> None:
 
 def _import(scope: Scope, node: Node) -> None:
     module = text_of(node.child_by_field_name("source")).strip("'\"")
-    names = {}
+    names: dict[str, str] = {}
     for clause in own_nodes(node):
         if clause.type == "import_clause":
             for each in clause.named_children:

@@ -107,18 +107,25 @@ class Walk:
         given = [*arguments, *(each.value for each in node.keywords)]
         if isinstance(function, ast.Attribute):
             given.append(function.value)
-        used = {name for each in given for name in names_in(each)}
-        has_draw = any(map(draws, given))
-        span = span_of(node)
-        loops = [each for each in self._loops if each.is_batchable(span, used, draws=has_draw)]
         if sender := self._scope.sender(function):
             library, name = sender
             method, template = request_of(name, arguments, node.keywords, self._scope.value)
-            send = Send(node, node.lineno, library, method, template, loops)
+            loops = self._batchable(node, given)
+            send = Send(node.lineno, library, method, template, loops)
             self.function.sends.append(send)
         if called := self._scope.function(function):
             name = getattr(called.node, "name", "")
+            loops = self._batchable(node, given)
             self.function.calls.append(Call(node.lineno, called, name, loops))
+
+    def _batchable(self, node: ast.Call, given: list[ast.expr]) -> list[Loop]:
+        """
+        The loops that make the call *node*, which is made from what is *given*, one of many.
+        """
+        used = {name for each in given for name in names_in(each)}
+        has_draw = any(map(draws, given))
+        span = span_of(node)
+        return [each for each in self._loops if each.is_batchable(span, used, draws=has_draw)]
 
     def _comprehension(self, generators: list[ast.comprehension], results: list[ast.expr]) -> None:
         kind, self._kind = self._kind, "comprehension"

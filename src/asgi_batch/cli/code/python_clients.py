@@ -162,8 +162,8 @@ class Scope:
             case ast.BinOp(left=left, right=right):
                 return self.annotated(left) or self.annotated(right)
             case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
-                first = inner.elts[0] if isinstance(inner, ast.Tuple) else inner
-                return self.annotated(first) if name in _OPTIONAL else None
+                parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+                return self.annotated(next(iter(parts), None)) if name in _OPTIONAL else None
             case ast.Name() | ast.Attribute():
                 return self.maker(node)
             case _:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from asgi_batch.cli.code.loops import Loop
 
@@ -17,7 +16,6 @@ class Send:
     A call that sends a request.
 
     Args:
-        node: The call, as its language has it.
         line: Where it stands, from 1.
         client: Which library sends it.
         method: In upper case.
@@ -25,7 +23,6 @@ class Send:
         loops: Those that make it one of many, outermost first.
     """
 
-    node: Any
     line: int
     client: str
     method: str

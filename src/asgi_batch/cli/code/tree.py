@@ -5,6 +5,7 @@ Goes through a source tree, and asks of each file what it sends in loops.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ _SUFFIXES: Final = {".py", *javascript.SUFFIXES}
 _LEFT_OUT: Final = frozenset(
     "node_modules bower_components site-packages __pycache__ venv dist build vendor".split()
 )
+# Without one of these words there is nothing to be found, and no need to parse.
+_CLIENT: Final = re.compile(rb"requests|httpx|aiohttp|fetch|axios")
 # What is larger was not written by hand.
 _LARGEST: Final = 2 * 1024 * 1024
 
@@ -49,6 +52,8 @@ def scan_tree(folder: Path) -> Tree:
         name = file.relative_to(folder).as_posix()
         try:
             source = file.read_bytes()
+            if not _CLIENT.search(source):
+                continue
             if file.suffix == ".py":
                 functions, is_whole = python.functions_of(source), True
             else:

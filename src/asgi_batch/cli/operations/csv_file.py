@@ -134,6 +134,8 @@ def read_csv(source: BinaryIO, mapped: Mapped) -> Iterator[dict[str, Any]]:
             if None in row or None in row.values():
                 raise ValueError("it has not as many values as there are columns")
             yield mapped.operation(row)
+    except UnicodeDecodeError as error:
+        raise UsageProblem("The file is not in UTF-8.") from error
     except (ValueError, csv.Error) as error:
         raise UsageProblem(f"Line {rows.line_num}: {error}.") from error
     finally:

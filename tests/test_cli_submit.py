@@ -1,0 +1,585 @@
+"""
+``asgi-batch submit`` and its siblings against real servers: results, exit codes, and going on.
+"""
+
+import json
+import signal
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from asgi_batch.cli.state import StateFile
+from cli_support import run
+from servers import HOST, free_port, kill
+from terminal_support import lines_of, operations, target
+
+PATIENCE = 10
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """
+    One for all tests that only want answers.
+    """
+    with target(tmp_path_factory.mktemp("shared")) as made:
+        yield made
+
+
+@pytest.fixture
+def own(tmp_path):
+    """
+    One for a test that counts what happens.
+    """
+    with target(tmp_path) as made:
+        yield made
+
+
+def submit(server, *arguments, **options):
+    return run("submit", "--url", server.url, *arguments, **options)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def interrupted(condition, number=signal.SIGINT):
+    """
+    Send this process a signal once *condition* holds.
+    """
+
+    def wait():
+        wait_until(condition)
+        signal.pthread_kill(threading.main_thread().ident, number)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_results_come_in_order_on_standard_output(server):
+    """
+    Of several batches, each with its id; and a sentence on standard error.
+    """
+    file = server.write("order", operations(45))
+    done = submit(server, file)
+
+    assert done.code == 0
+    assert [each["id"] for each in done.lines()] == [f"ok-{n}" for n in range(45)]
+    assert done.lines()[7] == {"id": "ok-7", "status": 201, "result": {"name": "7"}}
+    assert done.err.startswith("45 operations: 45 succeeded, 0 failed; 45 in ")
+
+
+def test_standard_input_is_a_file(server):
+    """
+    Operations without an id are named by their number.
+    """
+    text = (
+        b'{"method": "GET", "path": "/ok/a"}\n{"custom_id": "b", "method": "GET", "url": "/ok/b"}'
+    )
+    done = submit(server, "-", stdin=text)
+
+    assert done.code == 0
+    assert [each["id"] for each in done.lines()] == ["0", "b"]
+
+
+def test_an_empty_file_is_done(server):
+    """
+    Nothing has failed.
+    """
+    assert submit(server, server.write("empty", []))[:2] == (0, "")
+
+
+def test_csv_is_sent(own):
+    """
+    With its path, its method and its mapping.
+    """
+    file = own.folder / "users.csv"
+    file.write_text("id,age\n1,36\n2,7\n")
+    options = ("--path", "/ok/{id}", "--method", "put", "--map", "age:number=age", "--id", "id")
+    done = submit(own, file, *options)
+
+    assert (done.code, [each["id"] for each in done.lines()]) == (0, ["1", "2"])
+    assert sorted(own.effects()) == ['PUT ok/1 {"age":36}', 'PUT ok/2 {"age":7}']
+
+
+def test_headers_are_sent(server):
+    """
+    With each request, and so with each operation.
+    """
+    file = server.write("headers", [{"method": "GET", "path": "/ok/a"}])
+    done = submit(server, file, "-H", "X-Team: blue", "--header", "x-op:1")
+
+    assert done.lines()[0]["result"] == {"name": "a", "x-team": "blue", "x-op": "1"}
+    assert submit(server, file, "-H", "nonsense").code == 2
+
+
+def test_the_url_can_be_set_for_good(server, monkeypatch):
+    """
+    ``ASGI_BATCH_URL`` saves typing it.
+    """
+    file = server.write("env", operations(1))
+
+    assert run("submit", file).code == 2
+    monkeypatch.setenv("ASGI_BATCH_URL", server.url)
+    assert run("submit", file).code == 0
+
+
+def test_failures_are_told_by_the_exit_code(server):
+    """
+    1, and with ``--only-failed`` nothing else is written.
+    """
+    file = server.write("failures", [*operations(3), *operations(2, "gone")])
+    done = submit(server, file, "--only-failed")
+
+    assert done.code == 1
+    assert [each["status"] for each in done.lines()] == [404, 404]
+    assert done.lines()[0]["error"] == {"name": "0"}
+    assert "3 succeeded, 2 failed" in done.err
+
+
+def test_an_operation_that_is_not_valid_fails_alone(server):
+    """
+    The others of its batch are carried out.
+    """
+    file = server.write("invalid", [*operations(2), {"id": "x", "method": "GET", "path": "no"}])
+    done = submit(server, file)
+
+    assert done.code == 1
+    assert [each["status"] for each in done.lines()] == [201, 201, 422]
+    assert done.lines()[2]["error"]["code"] == "invalid_path"
+    assert done.lines()[2]["source"] == "client"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pretty", {"result": {"a": 1.0, "b": "x\ny"}}),
+        (
+            "problem",
+            {"result": {"title": "no"}, "headers": {"content-type": "application/problem+json"}},
+        ),
+        ("broken", {"result": "{oops", "encoding": "text", "headers": JSON}),
+        ("worse", {"result": "/3s=", "encoding": "base64", "headers": JSON}),
+        (
+            "text",
+            {"result": "hello\nworld", "headers": {"content-type": "text/plain; charset=utf-8"}},
+        ),
+        (
+            "latin",
+            {
+                "result": "6Q==",
+                "encoding": "base64",
+                "headers": {"content-type": "text/plain; charset=utf-8"},
+            },
+        ),
+        (
+            "bytes",
+            {
+                "result": "AAE=",
+                "encoding": "base64",
+                "headers": {"content-type": "application/octet-stream"},
+            },
+        ),
+        (
+            "packed",
+            {
+                "result": "e30=",
+                "encoding": "base64",
+                "headers": {**JSON, "content-encoding": "gzip"},
+            },
+        ),
+        ("empty", {}),
+    ],
+)
+def test_results_look_as_in_an_answer(server, name, expected):
+    """
+    Bodies of every kind fit on a line, in the form of the wire contract.
+    """
+    file = server.write(name, [{"id": "a", "method": "GET", "path": f"/shown/{name}"}])
+    done = submit(server, file)
+
+    assert done.out.count("\n") == 1
+    assert done.lines() == [{"id": "a", "status": 200, **expected}]
+
+
+def test_what_has_failed_is_sent_once_more(own):
+    """
+    ``--retry-failed`` sends it after all others, and its second result is the one that counts.
+    """
+    file = own.write("retry", [*operations(30), *operations(3, "once"), *operations(2, "gone")])
+    output = own.folder / "out"
+    done = submit(own, file, "-o", output, "--retry-failed")
+    statuses = [each["status"] for each in lines_of(output)]
+
+    assert done.code == 1
+    assert statuses == [201] * 30 + [201] * 3 + [404] * 2
+    assert own.starts()["POST once/0"] == own.starts()["POST gone/1"] == 2
+    assert own.starts()["POST ok/0"] == 1
+    assert "35 operations: 33 succeeded, 2 failed" in done.err
+
+
+def test_a_file_is_checked_before_anything_is_sent(own):
+    """
+    An error on its last line keeps the first one from being sent.
+    """
+    file = own.write("checked", operations(30))
+    file.write_text(file.read_text() + "{oops\n")
+    done = submit(own, file, "-o", own.folder / "out")
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Error: Line 31: ")
+    assert own.effects() == []
+    assert not (own.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("-", "--resume", "-o", "{output}"), "Standard input cannot be read twice"),
+        (("-", "--retry-failed"), "Standard input cannot be read twice"),
+        (("{file}", "--resume"), "--resume goes with --output"),
+        (("{file}", "--resume", "-o", "{output}"), "There is no run to go on with"),
+        (("{file}", "--map", "a=b"), "--map and --id go with --path"),
+        (("{file}", "-o", "{folder}/none/out"), "cannot be written: No such file"),
+        (("{folder}/none",), "No such file"),
+    ],
+)
+def test_wrong_usage_is_said(server, tmp_path, arguments, reason):
+    """
+    In a sentence, with exit code 2.
+    """
+    file = server.write("usage", operations(1))
+    names = {"file": file, "folder": tmp_path, "output": tmp_path / "out"}
+    done = submit(server, *(each.format(**names) for each in arguments))
+
+    assert done.code == 2
+    assert reason in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_server_that_cannot_be_reached(tmp_path):
+    """
+    Exit code 3, and what was to be gone on with.
+    """
+    file = tmp_path / "ops"
+    file.write_text('{"method": "GET", "path": "/a"}\n')
+    done = run(
+        "submit", file, "--url", f"http://{HOST}:{free_port()}/batch", "-o", tmp_path / "out"
+    )
+    wrong = run("submit", file, "--url", "http://[/batch")
+    scheme = run("submit", file, "--url", "ftp://localhost/batch")
+
+    assert [done.code, wrong.code, scheme.code] == [3, 3, 3]
+    assert done.err.startswith("Error: http://")
+    assert "cannot be reached" in done.err
+    assert "Traceback" not in done.err + wrong.err + scheme.err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["ops"]
+
+
+def test_a_server_that_refuses(server, tmp_path):
+    """
+    Exit code 3 and its own words; and nothing is to be gone on with, since nothing ran.
+    """
+    file = server.write("refused", operations(1))
+    elsewhere = server.url.replace("/batch", "/nothing/here/at/all")
+    done = run("submit", file, "--url", elsewhere, "-o", tmp_path / "out")
+    answered = run("submit", file, "--url", elsewhere)
+
+    assert [done.code, answered.code] == [3, 3]
+    assert done.err.startswith("Error: The server refuses: 404")
+    assert not StateFile(tmp_path / "out").exists()
+
+
+def test_a_server_that_talks_nonsense(tmp_path):
+    """
+    Exit code 3 for what is no answer to a batch.
+    """
+    file = tmp_path / "ops"
+    file.write_text('{"method": "GET", "path": "/a"}\n')
+    with socket.create_server((HOST, 0)) as listener:
+
+        def answer():
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
+                    connection.sendall(head + b"[]")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        done = run("submit", file, "--url", f"http://{HOST}:{listener.getsockname()[1]}/batch")
+        thread.join()
+
+    assert done.code == 3
+    assert "answers nonsense" in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on(own, number):
+    """
+    Nothing is lost and nothing runs twice: in the middle of a batch, with results written before.
+    """
+    file = own.write("ops", [*operations(50), *operations(40, "held")])
+    output = own.folder / "out"
+    with interrupted(lambda: own.starts()["POST held/0"] == 1, number):
+        stopped = submit(own, file, "-o", output)
+    again = submit(own, file, "-o", output)
+    written = len(lines_of(output))
+    own.gate.touch()
+    resumed = submit(own, file, "-o", output, "--resume")
+
+    assert stopped.code == 130
+    assert "Interrupted." in stopped.err
+    assert f"{written} results are written. The same command with --resume goes on." in stopped.err
+    assert again.code == 2
+    assert "is of a run that was stopped" in again.err
+    assert 20 <= written <= 50
+    assert resumed.code == 0
+    assert [each["id"] for each in lines_of(output)] == [
+        *(f"ok-{n}" for n in range(50)),
+        *(f"held-{n}" for n in range(40)),
+    ]
+    assert set(own.starts().values()) == {1}
+    assert not StateFile(output).exists()
+
+
+def test_what_was_written_after_the_last_note_is_written_again(own):
+    """
+    A run that was killed has written lines that its note does not know of, and perhaps half of one.
+    """
+    all_of_them = [*operations(20), *operations(20, "held")]
+    file = own.write("ops", all_of_them)
+    output = own.folder / "out"
+    with interrupted(lambda: own.starts()["POST held/0"] == 1):
+        submit(own, file, "-o", output)
+    with output.open("a") as lines:
+        lines.write('{"id": "held-0"}\n{"id": "held-')
+    own.gate.touch()
+    done = submit(own, file, "-o", output, "--resume")
+
+    assert done.code == 0
+    assert [each["id"] for each in lines_of(output)] == [each["id"] for each in all_of_them]
+    assert set(own.starts().values()) == {1}
+
+
+def test_a_second_pass_goes_on_too(own):
+    """
+    A run that was interrupted while it sent again what had failed.
+    """
+    file = own.write("ops", [*operations(10, "once"), *operations(10)])
+    output = own.folder / "out"
+    with interrupted(lambda: own.starts()["POST once/9"] == 2):
+        first = submit(own, file, "-o", output, "--retry-failed")
+    state = json.loads(StateFile(output).path.read_text()) if first.code == 130 else {"stage": 1}
+    done = submit(own, file, "-o", output, "--retry-failed", "--resume") if first.code else first
+
+    assert state["stage"] == 1
+    assert done.code == 0
+    assert sorted(each["status"] for each in lines_of(output)) == [201] * 20
+    assert set(own.starts().values()) == {1, 2}
+
+
+def test_only_the_same_run_goes_on(own, tmp_path):
+    """
+    Another file, another server, other results: then it is not the same run.
+    """
+    file = own.write("ops", [*operations(20), *operations(5, "held")])
+    other = own.write("other", operations(3))
+    output = own.folder / "out"
+    with interrupted(lambda: own.starts()["POST held/0"] == 1):
+        submit(own, file, "-o", output)
+    own.gate.touch()
+    arguments = ("-o", output, "--resume")
+    told = [
+        submit(own, other, *arguments).err,
+        run("submit", file, "--url", f"{own.url}/", *arguments).err,
+        submit(own, file, *arguments, "--only-failed").err,
+        submit(own, file, *arguments, "--retry-failed").err,
+    ]
+    content = output.read_bytes()
+    output.write_bytes(content[:10])
+    told.append(submit(own, file, *arguments).err)
+    output.unlink()
+    told.append(submit(own, file, *arguments).err)
+    StateFile(output).path.write_text("{")
+    told.append(submit(own, file, *arguments).err)
+
+    reasons = [
+        "a file with other operations",
+        "another --url",
+        "--only-failed, or had it not",
+        "--retry-failed, or had it not",
+        "is shorter than the run has left it",
+        "cannot be written: No such file",
+        "is damaged",
+    ]
+    assert [reason in text for reason, text in zip(reasons, told, strict=True)] == [True] * 7
+
+
+def test_an_interrupted_run_without_a_file_is_cancelled(own):
+    """
+    Nobody can go on with it, and so the server does not either.
+    """
+    file = own.write("ops", operations(20, "held"))
+    with interrupted(lambda: own.starts()["POST held/0"] == 1):
+        done = submit(own, file)
+    own.gate.touch()
+    started = len(own.effects())
+    other = submit(own, own.write("more", operations(1)))
+
+    assert (done.code, done.err) == (130, "Interrupted.\n")
+    assert other.code == 0
+    assert len(own.effects()) == started + 1 < 21
+
+
+def test_a_server_that_keeps_nothing(tmp_path):
+    """
+    Results that were written are not fetched again; what was under way is sent again, and that is said.
+    """
+    with target(tmp_path, "--lifespan", "off") as own:
+        all_of_them = [*operations(7), *operations(13, "held")]
+        file = own.write("ops", all_of_them)
+        output = own.folder / "out"
+        with interrupted(lambda: own.starts()["POST held/0"] == 1):
+            stopped = submit(own, file, "-o", output)
+        own.gate.touch()
+        done = submit(own, file, "-o", output, "--resume")
+        starts = own.starts()
+
+    assert stopped.code == 130
+    assert "The server keeps no batches" in stopped.err
+    assert done.code == 0
+    assert [each["id"] for each in lines_of(output)] == [each["id"] for each in all_of_them]
+    assert [starts[f"POST ok/{n}"] for n in range(5)] == [1] * 5
+
+
+def test_a_server_that_dies(tmp_path):
+    """
+    Exit code 3, with what to do to go on.
+    """
+    with target(tmp_path) as own:
+        file = own.write("ops", [*operations(20), *operations(20, "held")])
+        output = own.folder / "out"
+        killer = threading.Thread(
+            target=lambda: (
+                wait_until(lambda: own.starts()["POST held/0"] == 1),
+                kill(own.process),
+            )
+        )
+        killer.start()
+        done = submit(own, file, "-o", output)
+        killer.join()
+        own.process.returncode = 0
+
+    assert done.code == 3
+    assert "cannot be reached" in done.err
+    assert "20 results are written. The same command with --resume goes on." in done.err
+    assert len(lines_of(output)) == 20
+
+
+def test_a_place_that_takes_nothing(server):
+    """
+    A full disk is one sentence.
+    """
+    done = submit(server, server.write("full", operations(1)), "-o", "/dev/full")
+
+    assert done.code == 2
+    assert "/dev/full cannot be written" in done.err
+
+
+def accepted(server, operations):
+    """
+    The id of a batch that the server carries out in the background.
+    """
+    headers = {"prefer": "respond-async"}
+    answer = httpx.post(server.url, json={"operations": operations}, headers=headers)
+    return answer.json()["batchId"]
+
+
+def about(server, command, *arguments):
+    return run(command, "--url", server.url, *arguments)
+
+
+def test_a_batch_is_watched_to_its_end(server):
+    """
+    Exit code 0 where all has succeeded, and 1 otherwise.
+    """
+    good, bad = accepted(server, operations(6)), accepted(server, operations(3, "gone"))
+    done = [about(server, "watch", each) for each in (good, bad)]
+
+    assert [each.code for each in done] == [0, 1]
+    assert done[0].err == "completed: 6 of 6 operations; 6 succeeded, 0 failed, 0 skipped\n"
+    assert done[1].err == "completed: 3 of 3 operations; 0 succeeded, 3 failed, 0 skipped\n"
+
+
+def test_whoever_stops_watching_stops_nothing(own):
+    """
+    The batch goes on.
+    """
+    batch = accepted(own, operations(6, "held"))
+    with interrupted(lambda: own.starts()["POST held/0"] == 1):
+        done = about(own, "watch", batch)
+    own.gate.touch()
+
+    assert (done.code, done.err) == (130, "Interrupted; the batch goes on.\n")
+    assert about(own, "watch", batch).code == 0
+
+
+def test_results_of_a_batch_are_written(server, tmp_path):
+    """
+    All of them, or those that have failed, also into a file.
+    """
+    mixed = [*operations(4), *operations(2, "gone")]
+    batch = accepted(server, [{**each, "id": str(n)} for n, each in enumerate(mixed)])
+    every = about(server, "results", batch)
+    failed = about(server, "results", batch, "--only-failed", "-o", tmp_path / "out")
+    good = about(server, "results", accepted(server, operations(2)))
+
+    assert (every.code, failed.code, good.code) == (1, 1, 0)
+    assert [each["status"] for each in every.lines()] == [201] * 4 + [404] * 2
+    assert [each["id"] for each in lines_of(tmp_path / "out")] == ["4", "5"]
+
+
+def test_a_batch_is_cancelled_and_tried_again(own):
+    """
+    What was skipped runs in a new batch, whose id is what is printed.
+    """
+    batch = accepted(own, operations(20, "held"))
+    wait_until(lambda: own.starts()["POST held/0"] == 1)
+    cancelled = about(own, "cancel", batch)
+    own.gate.touch()
+    watched = about(own, "watch", batch)
+    retried = about(own, "retry", batch)
+    done = about(own, "watch", retried.out.strip())
+
+    assert cancelled.code == 0
+    assert cancelled.err.startswith("cancelled: ")
+    assert watched.code == 1
+    assert retried.code == 0
+    assert "are tried again in a new batch" in retried.err
+    assert done.code == 0
+    assert set(own.starts().values()) == {1}
+
+
+@pytest.mark.parametrize("command", ["watch", "results", "cancel", "retry"])
+def test_a_batch_that_is_not_there(server, command):
+    """
+    Exit code 3, in the words of the server.
+    """
+    done = about(server, command, "x" * 32)
+
+    assert done.code == 3
+    assert done.err.startswith("Error: The server refuses: 404 batch_not_found")
