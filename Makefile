@@ -26,6 +26,7 @@ demo: $(BIN)/.installed-examples ## Send batches to example apps, and kill a ser
 test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
 	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl rabbitmq-server socat chromium
 	@scripts/node_modules.sh
+	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl tmux
 	@echo "Running the tests"
 	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal \
 		--cov=asgi_batch --cov-branch --cov-fail-under=100
@@ -51,7 +52,7 @@ docs: $(BIN)/.installed-docs ## Build the documentation into site/, strictly
 
 bench: $(BIN)/.installed-test ## Measure overhead, throughput and memory
 	@scripts/need.sh wrk redis-server pg_ctlcluster=postgresql
-	@for name in overhead http memory background client; do \
+	@for name in overhead http memory background client candidates; do \
 		echo "Running benchmarks/$$name.py"; \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done

@@ -3,11 +3,9 @@ Loops in access logs: read in every form, told from single requests, and counted
 """
 
 import gzip
-import io
 import json
 import sys
 from collections import Counter
-from itertools import groupby
 
 import pytest
 from hypothesis import given
@@ -58,7 +56,7 @@ FORMS = {
     "with a user": (common("/a?b=c").replace("- -", "- ada"), NOON),
     "uvicorn": ('INFO:     10.0.0.1:4321 - "GET /a?b=c HTTP/1.1" 200 OK', None),
     "uvicorn in colour": (
-        '\x1b[32mINFO\x1b[0m:     10.0.0.1:4321 - "\x1b[1mGET /a?b=c HTTP/1.1\x1b[0m" \x1b[32m200 OK\x1b[0m',
+        '\x1b[32mINFO\x1b[0m:     10.0.0.1:4321 - "\x1b[1mGET /a?b=c HTTP/1.1\x1b[0m" \x1b[32m200',
         None,
     ),
     "uvicorn with a time": (
@@ -67,29 +65,39 @@ FORMS = {
     ),
     "granian": ('[2023-11-15 12:00:00 +0000] 10.0.0.1 - "GET /a?b=c HTTP/1.1" 200 1.2', NOON),
     "json": (
-        '{"time": "2023-11-15T12:00:00Z", "remote_addr": "10.0.0.1", "method": "get", "path":'
-        ' "/a?b=c", "status": 200}',
+        (
+            '{"time": "2023-11-15T12:00:00Z", "remote_addr": "10.0.0.1", "method": "get", "path":'
+            ' "/a?b=c", "status": 200}'
+        ),
         NOON,
     ),
     "json, nginx": (
-        '{"time_local": "15/Nov/2023:12:00:00 +0000", "remote_addr": "10.0.0.1",'
-        ' "request": "GET /a?b=c HTTP/1.1", "status": "200"}',
+        (
+            '{"time_local": "15/Nov/2023:12:00:00 +0000", "remote_addr": "10.0.0.1",'
+            ' "request": "GET /a?b=c HTTP/1.1", "status": "200"}'
+        ),
         NOON,
     ),
     "json, Caddy": (
-        f'{{"ts": {NOON}.5, "request": {{"remote_ip": "10.0.0.1", "method": "GET",'
-        ' "uri": "/a?b=c"}, "status": 200}',
+        (
+            f'{{"ts": {NOON}.5, "request": {{"remote_ip": "10.0.0.1", "method": "GET",'
+            ' "uri": "/a?b=c"}, "status": 200}'
+        ),
         NOON + 0.5,
     ),
     "json, in milliseconds": (
-        f'{{"timestamp": {NOON}000, "client": "10.0.0.1:80", "method": "GET", "url": "/a?b=c",'
-        ' "status": 200}',
+        (
+            f'{{"timestamp": {NOON}000, "client": "10.0.0.1:80", "method": "GET", "url": "/a?b=c",'
+            ' "status": 200}'
+        ),
         NOON,
     ),
     "json, ECS": (
-        '{"@timestamp": "2023-11-15T12:00:00.000Z", "http": {"request": {"method": "GET"},'
-        ' "response": {"status_code": 200}}, "url": {"original": "/a?b=c"},'
-        ' "source": {"ip": "10.0.0.1"}}',
+        (
+            '{"@timestamp": "2023-11-15T12:00:00.000Z", "http": {"request": {"method": "GET"},'
+            ' "response": {"status_code": 200}}, "url": {"original": "/a?b=c"},'
+            ' "source": {"ip": "10.0.0.1"}}'
+        ),
         NOON,
     ),
     "json, seconds as text": (

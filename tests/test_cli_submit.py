@@ -2,12 +2,15 @@
 ``asgi-batch submit`` and its siblings against real servers: results, exit codes, and going on.
 """
 
-import json
+import runpy
 import signal
 import socket
+import sys
 import threading
 import time
+import traceback
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import httpx
 import pytest
@@ -379,17 +382,25 @@ def test_a_second_pass_goes_on_too(own):
     """
     A run that was interrupted while it sent again what had failed.
     """
-    file = own.write("ops", [*operations(10, "once"), *operations(10)])
+    file = own.write("ops", [*operations(10, "once"), *operations(20), *operations(15, "later")])
     output = own.folder / "out"
-    with interrupted(lambda: own.starts()["POST once/9"] == 2):
-        first = submit(own, file, "-o", output, "--retry-failed")
-    state = json.loads(StateFile(output).path.read_text()) if first.code == 130 else {"stage": 1}
-    done = submit(own, file, "-o", output, "--retry-failed", "--resume") if first.code else first
+    with interrupted(lambda: own.starts()["POST later/0"] == 2):
+        stopped = submit(own, file, "-o", output, "--retry-failed")
+    own.gate.touch()
+    done = submit(own, file, "-o", output, "--retry-failed", "--resume")
 
-    assert state["stage"] == 1
-    assert done.code == 0
-    assert sorted(each["status"] for each in lines_of(output)) == [201] * 20
-    assert set(own.starts().values()) == {1, 2}
+    assert (stopped.code, done.code) == (130, 0)
+    assert [each["id"] for each in lines_of(output)] == [
+        *(f"ok-{n}" for n in range(20)),
+        *(f"once-{n}" for n in range(10)),
+        *(f"later-{n}" for n in range(15)),
+    ]
+    assert {each["status"] for each in lines_of(output)} == {201}
+    assert own.starts() == {
+        **{f"POST ok/{n}": 1 for n in range(20)},
+        **{f"POST once/{n}": 2 for n in range(10)},
+        **{f"POST later/{n}": 2 for n in range(15)},
+    }
 
 
 def test_only_the_same_run_goes_on(own, tmp_path):
@@ -447,7 +458,7 @@ def test_an_interrupted_run_without_a_file_is_cancelled(own):
 
 def test_a_server_that_keeps_nothing(tmp_path):
     """
-    Results that were written are not fetched again; what was under way is sent again, and that is said.
+    Results that were written stay; what was under way is sent again, and that is said.
     """
     with target(tmp_path, "--lifespan", "off") as own:
         all_of_them = [*operations(7), *operations(13, "held")]
@@ -525,12 +536,20 @@ def test_a_batch_is_watched_to_its_end(server):
     assert done[1].err == "completed: 3 of 3 operations; 0 succeeded, 3 failed, 0 skipped\n"
 
 
+def is_running(function):
+    """
+    Whether the main thread is in *function*.
+    """
+    frame = sys._current_frames()[threading.main_thread().ident]
+    return any(each.f_code.co_name == function for each, _ in traceback.walk_stack(frame))
+
+
 def test_whoever_stops_watching_stops_nothing(own):
     """
     The batch goes on.
     """
     batch = accepted(own, operations(6, "held"))
-    with interrupted(lambda: own.starts()["POST held/0"] == 1):
+    with interrupted(lambda: is_running("_watched")):
         done = about(own, "watch", batch)
     own.gate.touch()
 
@@ -583,3 +602,63 @@ def test_a_batch_that_is_not_there(server, command):
 
     assert done.code == 3
     assert done.err.startswith("Error: The server refuses: 404 batch_not_found")
+
+
+def test_the_demo_serves_batches():
+    """
+    Until Ctrl-C, to operations of every kind.
+    """
+    port = free_port()
+    answers = []
+    sent = [
+        {"method": "GET", "path": "/users/1"},
+        {"method": "PUT", "path": "/users/1", "body": {"name": "Ada Lovelace"}},
+        {"method": "POST", "path": "/users", "body": {"name": "Alan"}},
+        {"method": "POST", "path": "/users", "body": {}},
+        {"method": "GET", "path": "/users/99"},
+        {"method": "GET", "path": "/users"},
+        {"method": "GET", "path": "/elsewhere"},
+    ]
+
+    def is_answered():
+        try:
+            answers.append(httpx.post(f"http://{HOST}:{port}/batch", json={"operations": sent}))
+        except httpx.ConnectError:
+            return False
+        return True
+
+    with interrupted(is_answered):
+        done = run("demo", "--port", port)
+    results = answers[0].json()["results"]
+
+    assert [each["status"] for each in results] == [200, 200, 201, 422, 404, 405, 404]
+    assert done.code == 0
+    assert f"http://{HOST}:{port}/batch" in done.err
+    assert "Ended." in done.err
+
+
+def test_a_demo_that_cannot_be_served(monkeypatch):
+    """
+    The port is taken, or there is no uvicorn.
+    """
+    with socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        taken = run("demo", "--port", port)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    missing = run("demo")
+
+    assert (taken.code, missing.code) == (2, 2)
+    assert taken.err == f"Error: Port {port} cannot be listened on: Address already in use.\n"
+    assert missing.err == "Error: The demo needs uvicorn: pip install uvicorn\n"
+
+
+def test_the_module_is_the_command(monkeypatch, capsys):
+    """
+    ``python -m asgi_batch.cli``.
+    """
+    monkeypatch.setattr(sys, "argv", ["asgi-batch", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("asgi_batch.cli", run_name="__main__")
+
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"asgi-batch, version {version('asgi-batch')}\n"

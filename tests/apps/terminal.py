@@ -1,7 +1,8 @@
 """
-An app for the tests of the command line: it writes down what has started, and answers as it is told.
+An app for the tests of the command line: it writes down what starts, and answers as it is told.
 
-``EFFECTS`` is the file for that. What is below ``/held`` waits until there is the file ``GATE``.
+``EFFECTS`` is the file for that. What is below ``/held`` waits until there is the file ``GATE``;
+what is below ``/once`` and ``/later`` fails the first time, and ``/later`` waits the second time.
 ``LIMITS`` are limits, in JSON.
 """
 
@@ -32,15 +33,20 @@ _BODIES = {
 _failed = set()
 
 
+async def gate():
+    while not await anyio.Path(_GATE).exists():  # noqa: ASYNC110
+        await anyio.sleep(0.01)
+
+
 async def answer(request):
     kind, name = request.path_params["kind"], request.path_params["name"]
     body = await request.body()
     os.write(_EFFECTS, f"{request.method} {kind}/{name} {body.decode()}\n".encode())
-    while kind == "held" and not _GATE.exists():
-        await anyio.sleep(0.01)
-    if kind == "once" and name not in _failed:
-        _failed.add(name)
+    if kind in ("once", "later") and (kind, name) not in _failed:
+        _failed.add((kind, name))
         return JSONResponse({"detail": "not yet"}, 500)
+    if kind in ("held", "later"):
+        await gate()
     if kind == "shown":
         content, media_type, headers = _BODIES[name]
         return Response(content, 200, headers, media_type)

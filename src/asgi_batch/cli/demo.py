@@ -4,6 +4,7 @@ The command ``demo``: serves a small app with a batch endpoint, to try the other
 
 from __future__ import annotations
 
+import os
 import socket
 
 import click
@@ -32,9 +33,10 @@ def demo(port: int) -> None:
                 """  echo '{"method": "GET", "path": "/users/1"}'"""
                 f" | asgi-batch submit - --url {url}"
             )
-            config = uvicorn.Config("asgi_batch.cli.demo_app:app", log_level="warning")
+            config = uvicorn.Config("asgi_batch.cli.demo_app:app", access_log=False)
             uvicorn.Server(config).run(sockets=[listener])
     except OSError as error:
-        raise UsageProblem(f"Port {port} cannot be listened on: {error.strerror}.") from error
+        reason = os.strerror(error.errno or 0)
+        raise UsageProblem(f"Port {port} cannot be listened on: {reason}.") from error
     except KeyboardInterrupt:
         say("Ended.")
