@@ -27,15 +27,15 @@ class Done(NamedTuple):
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def run(*arguments, stdin=b""):
+def run(*arguments, stdin=b"", stdout=None):
     """
-    Run ``asgi-batch`` with *arguments*.
+    Run ``asgi-batch`` with *arguments*; what it writes goes to *stdout*, if that is given.
     """
     out, err = io.BytesIO(), io.BytesIO()
     streams = {
         "argv": ["asgi-batch", *map(str, arguments)],
         "stdin": io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))),
-        "stdout": io.TextIOWrapper(out, encoding="utf-8", write_through=True),
+        "stdout": stdout or io.TextIOWrapper(out, encoding="utf-8", write_through=True),
         "stderr": io.TextIOWrapper(err, encoding="utf-8", write_through=True),
     }
     with mock.patch.multiple(sys, **streams):

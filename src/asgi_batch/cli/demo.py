@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -33,10 +35,14 @@ def demo(port: int) -> None:
                 """  echo '{"method": "GET", "path": "/users/1"}'"""
                 f" | asgi-batch submit - --url {url}"
             )
-            config = uvicorn.Config("asgi_batch.cli.demo_app:app", access_log=False)
-            uvicorn.Server(config).run(sockets=[listener])
+            _serve(uvicorn, listener)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise UsageProblem(f"Port {port} cannot be listened on: {reason}.") from error
-    except KeyboardInterrupt:
-        say("Ended.")
+    say("Ended.")
+
+
+def _serve(uvicorn: Any, listener: socket.socket) -> None:
+    config = uvicorn.Config("asgi_batch.cli.demo_app:app", access_log=False)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])

@@ -52,8 +52,6 @@ class Server:
         except (library.HTTPError, library.InvalidURL) as error:
             reason = str(error) or type(error).__name__
             raise TransportProblem(f"{self.url} cannot be reached: {reason}.") from error
-        except TimeoutError as error:
-            raise TransportProblem(f"{self.url} does not answer in time.") from error
         except RequestRefused as refusal:
             raise Refused(_sentence(refusal)) from refusal
         except (ClientError, msgspec.DecodeError) as error:
