@@ -590,7 +590,8 @@ def test_whoever_stops_watching_stops_nothing(own):
     The batch goes on.
     """
     batch = accepted(own, operations(6, "held"))
-    with interrupted(lambda: is_running("_watched")):
+    # Between two looks, so that no connection is left half open.
+    with interrupted(lambda: is_running("_watched") and not is_running("request")):
         done = about(own, "watch", batch)
     own.gate.touch()
 
@@ -675,7 +676,6 @@ def test_the_demo_serves_batches():
     assert [each["status"] for each in results] == [200, 200, 201, 422, 404, 405, 404]
     assert done.code == 0
     assert f"http://{HOST}:{port}/batch" in done.err
-    assert "Ended." in done.err
 
 
 def test_a_demo_that_cannot_be_served(monkeypatch):

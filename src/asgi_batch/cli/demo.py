@@ -39,7 +39,6 @@ def demo(port: int) -> None:
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise UsageProblem(f"Port {port} cannot be listened on: {reason}.") from error
-    say("Ended.")
 
 
 def _serve(uvicorn: Any, listener: socket.socket) -> None:
