@@ -112,6 +112,7 @@ def main() -> int:
     bars = [
         Bar(name="MB per minute", value=rate, limit=200, at_least=True),
         Bar(name="peak RSS, MB", value=peak / _MB, limit=150),
+        Bar(name="requests saved, invented", value=max(0, found - sum(saved.values())), limit=0),
         Bar(
             name="requests saved, found of those written",
             value=found / sum(saved.values()),
