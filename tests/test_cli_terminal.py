@@ -69,7 +69,7 @@ def in_terminal(folder, *arguments):
             stdout=out,
             stderr=its,
             start_new_session=True,
-            preexec_fn=lambda: os.set_inheritable(its, True) or take_terminal(its),  # noqa: PLW1509
+            preexec_fn=take_terminal,  # noqa: PLW1509
         )
     os.close(its)
     try:
@@ -223,6 +223,8 @@ def test_in_a_real_terminal(tmp_path):
     with target(folder) as server, screen(folder) as (press, wait_for):
         server.write("ops", [*operations(40), *operations(20, "held")])
         line = f"{' '.join(COMMAND)} submit {folder}/ops --url {server.url} -o {folder}/out"
+        # What is typed before the shell is ready has its prompt after it.
+        wait_for(r"^\$ ")
         press(line, "Enter")
         drawn = wait_for(r"━+.*40/60.*/s.*40 succeeded.*0 failed.*ETA")
         press("C-c")

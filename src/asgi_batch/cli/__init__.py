@@ -22,4 +22,4 @@ def main() -> NoReturn:
             raise
         sys.stderr.write(f"asgi-batch needs {missing}: pip install 'asgi-batch[cli]'\n")
         sys.exit(2)
-    sys.exit(asgi_batch())
+    sys.exit(asgi_batch(prog_name="asgi-batch"))
