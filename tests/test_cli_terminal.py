@@ -224,7 +224,7 @@ def test_in_a_real_terminal(tmp_path):
         server.write("ops", [*operations(40), *operations(20, "held")])
         line = f"{' '.join(COMMAND)} submit {folder}/ops --url {server.url} -o {folder}/out"
         # What is typed before the shell is ready has its prompt after it.
-        wait_for(r"^\$ ")
+        wait_for(r"^\$")
         press(line, "Enter")
         drawn = wait_for(r"━+.*40/60.*/s.*40 succeeded.*0 failed.*ETA")
         press("C-c")
