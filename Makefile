@@ -24,9 +24,8 @@ demo: $(BIN)/.installed-examples ## Send batches to example apps, and kill a ser
 	@$(BIN)/python examples/demo_shop.py
 
 test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
-	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl rabbitmq-server socat chromium
+	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl rabbitmq-server socat chromium tmux
 	@scripts/node_modules.sh
-	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl tmux
 	@echo "Running the tests"
 	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal \
 		--cov=asgi_batch --cov-branch --cov-fail-under=100

@@ -69,4 +69,4 @@ def _kept(number: int, body: bytes) -> tuple[int, Any]:
     return status, _users[number]
 
 
-app = BatchMiddleware(users)
+app = BatchMiddleware(users, console=True)
