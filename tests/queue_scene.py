@@ -66,6 +66,12 @@ class Worker(Proc):
         until(lambda: self._ready in self.log() or not self.is_alive)
         assert self.is_alive, self.log()
 
+    def pids(self):
+        """
+        Those of all its processes.
+        """
+        return {self.pid, *_children(self.pid)}
+
     def stop(self):
         """
         Tell it to stop, and wait until it has; that must be a clean end.
@@ -206,7 +212,7 @@ class Scene:
         """
         Tell a worker to stop, and start it again.
         """
-        began, pids = time.monotonic(), {worker.pid, *_children(worker.pid)}
+        began, pids = time.monotonic(), worker.pids()
         worker.stop()
         for pid in pids:
             self._note("term", pid, began)

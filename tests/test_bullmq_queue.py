@@ -201,6 +201,7 @@ async def test_a_redis_that_is_silent_is_given_up(server, queue, monkeypatch):
         await queue.send("a", 0)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_worker_goes_on_after_redis_was_lost(tmp_path, caplog):
     heard, again = [], anyio.Event()
 
@@ -229,9 +230,13 @@ def test_it_may_be_used_in_one_event_loop_after_another(server):
     As by tests of an app; in each of them it opens connections of its own.
     """
     server.client.flushall()
-    queue = BullMQQueue(server.url, "batches")
+    queue, seen = BullMQQueue(server.url, "batches"), []
+
+    async def connect():
+        seen.append(queue._queue())
 
     async def send():
+        assert queue._queue() not in seen
         async with anyio.create_task_group() as tasks:
             for chunk in range(20):
                 tasks.start_soon(queue.send, "a", chunk)
@@ -239,6 +244,7 @@ def test_it_may_be_used_in_one_event_loop_after_another(server):
         await queue.aclose()
 
     for _ in range(3):
+        anyio.run(connect)
         anyio.run(send)
 
     assert server.client.llen("bull:batches:wait") == 60

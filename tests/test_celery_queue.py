@@ -177,13 +177,18 @@ async def test_a_broker_that_is_silent_is_given_up(monkeypatch):
     F56: also by all those who would send after four of them.
     """
     monkeypatch.setattr(plug, "_TIMEOUT", 0.2)
-    failures = []
+    failures, taken = [], []
 
     async def send(number):
         try:
             await queue.send("a", number)
         except TimeoutError:
             failures.append(number)
+
+    async def look():
+        # While they wait, the threads are there for others.
+        await anyio.wait_all_tasks_blocked()
+        taken.append(anyio.to_thread.current_default_thread_limiter().borrowed_tokens)
 
     with socket.create_server((HOST, 0)) as listener:
         url = f"redis://{HOST}:{listener.getsockname()[1]}"
@@ -192,8 +197,10 @@ async def test_a_broker_that_is_silent_is_given_up(monkeypatch):
             async with anyio.create_task_group() as tasks:
                 for number in range(6):
                     tasks.start_soon(send, number)
+                tasks.start_soon(look)
 
     assert sorted(failures) == [0, 1, 2, 3, 4, 5]
+    assert taken == [0]
 
 
 def test_one_lifespan_for_all_messages_of_a_process(worker):
@@ -218,7 +225,10 @@ def test_a_process_of_a_pool_hears_that_the_worker_stops(worker):
         carrying = pool.submit(worker.carry, "long", 0)
         assert worker.life.entered.wait(PATIENCE)
         signals.worker_shutting_down.send(sender="worker", sig="SIGTERM", how="Warm", exitcode=0)
-        carrying.result(PATIENCE)
+        try:
+            carrying.result(PATIENCE)
+        finally:
+            os.write(worker.queue._hammer, b"!")
         assert worker.life.given_back.is_set()
         worker.end()
         with pytest.raises(Reject) as rejected:
@@ -232,12 +242,18 @@ def test_processes_that_are_forked_hear_it_all(worker):
     """
     However many read what is said, it stays said.
     """
-    os.write(worker.queue._hammer, b"!")
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(worker.carry, "long", 0).result(PATIENCE)
     other = Worker()
     other.queue._bell = worker.queue._bell
-    other.carry("long", 0)
+    with ThreadPoolExecutor(2) as pool:
+        carrying = [pool.submit(each.carry, "long", 0) for each in (worker, other)]
+        try:
+            assert worker.life.entered.wait(PATIENCE)
+            assert other.life.entered.wait(PATIENCE)
+        finally:
+            worker.queue._ring()
+        for each in carrying:
+            each.result(PATIENCE)
+    worker.end()
     other.end()
 
     assert worker.life.events[-1] == other.life.events[-1] == "stop"

@@ -43,12 +43,12 @@ def test_pools_of_one_process(pool, tmp_path):
     """
     with scene_of("redis", tmp_path) as scene, scene.worker("-P", pool, "-c", "4") as worker:
         final, runs, violations = scene.carry_out(
-            submission_of(pool, 150, 0.05), at=0.2, then=lambda _: scene.replace(worker)
+            submission_of(pool, 40, 0.1), at=0.1, then=lambda _: scene.replace(worker)
         )
         first, second = {run.pid for run in runs}
         stops = scene.lives("stop")
 
     assert violations == []
-    assert final.document["succeeded"] == len(runs) == 150
+    assert final.document["succeeded"] == len(runs) == 40
     assert scene.lives("start") == dict.fromkeys((scene.server.pid, first, second), 1)
     assert stops.keys() | {worker.pid} == {first, second}
