@@ -71,7 +71,7 @@ def busy(deadline=0.0, phase=STARTED):
     """
     A worker that is at an operation.
     """
-    worker = Worker()
+    worker = Worker(anyio.CancelScope())
     worker.subrequest, worker.deadline = _Answer(phase), deadline
     return worker
 
@@ -231,7 +231,7 @@ class TestCrew:
         A place alone makes no worker fit again.
         """
         crew = Crew(1, Gate(9))
-        worker = Worker()
+        worker = Worker(anyio.CancelScope())
         worker.is_spent = True
         crew.step_forward(worker)
 
@@ -242,7 +242,7 @@ class TestCrew:
         It has given it back before.
         """
         crew = Crew(1, Gate(9))
-        tail, front = busy(phase=COMPLETE), Worker()
+        tail, front = busy(phase=COMPLETE), Worker(anyio.CancelScope())
         crew.workers |= {tail, front}
         crew.expect()
         crew.step_back(tail)
@@ -258,7 +258,7 @@ class TestCrew:
         Not before it is known that no other comes.
         """
         crew = Crew(2, Gate(9))
-        first, second = Worker(), Worker()
+        first, second = Worker(anyio.CancelScope()), Worker(anyio.CancelScope())
         crew.workers |= {first, second}
         crew.dismiss(first)
         crew.end()
@@ -272,7 +272,7 @@ class TestCrew:
         There is nobody to wait for.
         """
         crew = Crew(2, Gate(9))
-        worker = Worker()
+        worker = Worker(anyio.CancelScope())
         crew.workers.add(worker)
         crew.dismiss(worker)
         before = crew.left.is_set()
@@ -287,7 +287,13 @@ class TestCrew:
         crew = Crew(5, Gate(9))
         given_up = busy(1.0)
         given_up.is_abandoned = True
-        crew.workers |= {busy(5.0), busy(4.0), given_up, busy(2.0, COMPLETE), Worker()}
+        crew.workers |= {
+            busy(5.0),
+            busy(4.0),
+            given_up,
+            busy(2.0, COMPLETE),
+            Worker(anyio.CancelScope()),
+        }
 
         assert crew.due(9.0) == 4.0
         assert crew.due(3.0) == 3.0

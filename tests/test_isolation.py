@@ -808,7 +808,7 @@ async def test_a_task_that_anyio_does_not_know_is_never_clean():
 
 
 async def _make_guard():
-    return _task_guard.guard_task()
+    return _task_guard.guard_factory()()
 
 
 # --- nothing stays

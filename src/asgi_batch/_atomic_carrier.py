@@ -24,7 +24,7 @@ from asgi_batch._core.reports import Ending
 from asgi_batch._core.scope import ScopeTemplate
 from asgi_batch._ledger import Ledger
 from asgi_batch._news import News
-from asgi_batch._task_guard import tasks_for
+from asgi_batch._tasks import tasks_for
 from asgi_batch._terms import RETRY, Terms
 from asgi_batch._transaction import Verdict
 from asgi_batch.errors import StoreUnavailable

@@ -119,15 +119,17 @@ class Bystanders:
         worker.has_token = True
         if self._workers.get(index) is not worker or index in self._waits:
             # Meanwhile it has come to its end, or another task of it waits for something.
-            self._give_up_token(worker)
+            self.give_up_token(worker)
 
     def _step_aside(self, worker: Worker) -> None:
         if not (worker.is_tail or worker.is_aside):
             self._crew.set_aside(worker)
-        self._give_up_token(worker)
+        self.give_up_token(worker)
 
-    def _give_up_token(self, worker: Worker) -> None:
-        # One that has been cancelled while it waited goes on without any.
+    def give_up_token(self, worker: Worker) -> None:
+        """
+        Take *worker*'s token back, if it has one: not all that go on do.
+        """
         if worker.has_token:
             self._door.release(worker)
             worker.has_token = False

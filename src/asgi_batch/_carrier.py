@@ -26,7 +26,7 @@ from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._news import News
 from asgi_batch._pending import SMALL_GROUP, Pending
-from asgi_batch._task_guard import tasks_for
+from asgi_batch._tasks import tasks_for
 from asgi_batch._terms import RETRY, Terms
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.ports import Standing

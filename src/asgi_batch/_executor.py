@@ -18,7 +18,6 @@ from types import CoroutineType
 from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from asgi_batch._call import Call, as_coroutine, contain, go_on
 from asgi_batch._core.failures import Failure
@@ -30,6 +29,8 @@ from asgi_batch._gathering import Gathering
 from asgi_batch._ledger import Ledger, nothing
 from asgi_batch._pending import Pending
 from asgi_batch._subrequest import COMPLETE, Subrequest
+from asgi_batch._task_guard import guard_factory
+from asgi_batch._tasks import Tasks
 from asgi_batch._worker import Pace, Turns, Worker
 
 logger = logging.getLogger("asgi_batch")
@@ -64,7 +65,6 @@ class Execution:
         on_idle: Callable[[], None] = nothing,
     ) -> None:
         self._engine = engine
-        self._limits = engine.limits
         self._gate = engine.gate
         self._door = engine.gate.door()
         self._batch_id = batch_id
@@ -74,17 +74,18 @@ class Execution:
         self.pace = Pace(turns)
         most = 1 if batch.atomic else engine.limits.concurrency
         self._crew = Crew(most, engine.gate, is_strict=batch.atomic)
-        self._deadlines = Deadlines(self._crew, self._limits.operation_timeout, batch.operations)
+        self._deadlines = Deadlines(self._crew, engine.limits.operation_timeout, batch.operations)
         self._gathering = Gathering(
             self._crew, pending, engine.gate, work=self._work, on_idle=on_idle
         )
+        self._guard = guard_factory()
         self._count = len(batch.operations)
         self._floor = 0
         self._finished = anyio.Event()
         self.is_aborted = False
         self.has_remains = False
 
-    def start(self, tasks: TaskGroup, timeout: float = math.inf) -> None:
+    def start(self, tasks: Tasks, timeout: float = math.inf) -> None:
         """
         Begin to run operations in *tasks*, which may have to wait for them beyond `wait`; after
         *timeout* seconds they are given up.
@@ -193,21 +194,18 @@ class Execution:
         for result in late:
             self._heed(self._ledger.overrule(result))
 
-    async def _work(self) -> None:
-        worker = Worker()
+    async def _work(self, worker: Worker) -> None:
         self._crew.workers.add(worker)
         try:
             with worker.scope:
-                worker.enter()
+                worker.guard = self._guard()
                 while self._pending and not worker.is_spent:
                     await self._door.acquire(worker)
                     worker.has_token = True
                     try:
                         await self._run_operations(worker)
                     finally:
-                        if worker.has_token:
-                            self._door.release(worker)
-                            worker.has_token = False
+                        self._gathering.bystanders.give_up_token(worker)
                 if worker.guard.has_remains():
                     self.has_remains = True
                     self._crew.dismiss(worker)

@@ -11,18 +11,20 @@ import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import Context, ContextVar
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import anyio
-from anyio.abc import TaskGroup
 
 from asgi_batch._bystanders import Bystanders
 from asgi_batch._crew import Crew
 from asgi_batch._garbage import patience
 from asgi_batch._gate import Gate
 from asgi_batch._group import Group, Outcome, Source, Waiter
+from asgi_batch._loop import signal_factory
 from asgi_batch._pending import Pending
-from asgi_batch._signal import signal_factory
+from asgi_batch._tasks import Tasks
+from asgi_batch._worker import Worker
 from asgi_batch.errors import OperationAborted
 
 #: Calls that have it in common can be one.
@@ -45,6 +47,7 @@ class Gathering:
 
     Attributes:
         bystanders: Operations that wait for calls.
+        is_open: Whether calls are gathered.
         ready: Those whose calls have been made, by operation, in the order of their turns.
     """
 
@@ -54,7 +57,6 @@ class Gathering:
         "_door",
         "_due",
         "_groups",
-        "_is_open",
         "_on_idle",
         "_pending",
         "_running",
@@ -62,6 +64,7 @@ class Gathering:
         "_tasks",
         "_work",
         "bystanders",
+        "is_open",
         "ready",
     )
 
@@ -73,7 +76,7 @@ class Gathering:
         pending: Pending,
         gate: Gate,
         *,
-        work: Callable[[], Coroutine[Any, Any, None]],
+        work: Callable[[Worker], Coroutine[Any, Any, None]],
         on_idle: Callable[[], None],
     ) -> None:
         self._crew = crew
@@ -81,30 +84,23 @@ class Gathering:
         self._door = gate.door()
         self._work = work
         self._on_idle = on_idle
-        self._is_open = False
+        self.is_open = False
         self._signal = signal_factory()
-        self._tasks: TaskGroup | None = None
+        self._tasks: Tasks | None = None
         self._groups: dict[Name, Group] = {}
         self._due: deque[Group] = deque()
         self._running: set[Group] = set()
         self.bystanders = Bystanders(crew, self._door)
         self.ready: dict[int, list[Waiter]] = {}
 
-    def open(self, tasks: TaskGroup, context: Context) -> None:
+    def open(self, tasks: Tasks, context: Context) -> None:
         """
         Gather from now on what is asked in copies of *context*; calls are made in *tasks*.
         """
         context.run(current_gathering.set, self)
         self._context = context
         self._tasks = tasks
-        self._is_open = True
-
-    @property
-    def is_open(self) -> bool:
-        """
-        Whether calls are gathered.
-        """
-        return self._is_open
+        self.is_open = True
 
     async def gather(
         self, source: Source, key: Hashable, index: int, item: Any, *, in_thread: bool = False
@@ -151,7 +147,8 @@ class Gathering:
                 return True
             if self._pending:
                 self._crew.expect()
-                self._tasks.start_soon(self._work)
+                worker = Worker(self._tasks.new_scope())
+                self._tasks.start_worker(partial(self._work, worker), worker.scope)
                 return True
         if not (self._groups or self._due) or not self._crew.is_idle:
             return False
@@ -184,7 +181,7 @@ class Gathering:
         """
         Make no further call, but let those come to their end that are being made.
         """
-        self._is_open = False
+        self.is_open = False
         for group in self._running:
             if not group.may_start.is_set():
                 group.scope.cancel()
@@ -200,7 +197,7 @@ class Gathering:
         """
         Gather nothing more, and make the calls now that are still waited for.
         """
-        self._is_open = False
+        self.is_open = False
         self._groups.clear()
         for group in self._running:
             if not group.may_start.is_set():

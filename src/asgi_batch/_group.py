@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 import anyio
 
-from asgi_batch._signal import Signal
+from asgi_batch._loop import Signal
 
 #: What became of an item; only who has asked can tell an answer from an error.
 Outcome: TypeAlias = Any

@@ -12,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import anyio
 from anyio._backends import _asyncio as anyio_asyncio
-from anyio.abc import TaskGroup
+
+from asgi_batch._loop import is_asyncio
 
 _UNKNOWN: Final = object()
 
@@ -108,39 +107,8 @@ class _AsyncioGuard(TaskGuard):
             self._task.uncancel()
 
 
-def guard_task() -> TaskGuard:
+def guard_factory() -> type[TaskGuard]:
     """
-    A guard for the running task.
+    Makes guards for whatever task of the running event loop is running then.
     """
-    is_asyncio = anyio.get_cancelled_exc_class() is asyncio.CancelledError
-    return _AsyncioGuard() if is_asyncio else TaskGuard()
-
-
-class Run(Protocol):
-    """
-    Whatever runs operations.
-    """
-
-    @property
-    def has_remains(self) -> bool:
-        """
-        Whether an operation has left something in the task that ran it.
-        """
-        ...
-
-
-@asynccontextmanager
-async def tasks_for(run: Run) -> AsyncIterator[TaskGroup]:
-    """
-    A task group in which operations run.
-
-    What apps leave behind in a task comes up as a RuntimeError when the task ends. It has been
-    logged, and ends here.
-    """
-    try:
-        async with anyio.create_task_group() as tasks:
-            yield tasks
-    except BaseExceptionGroup as errors:
-        _, others = errors.split(RuntimeError)
-        if others is not None or not run.has_remains:
-            raise
+    return _AsyncioGuard if is_asyncio() else TaskGuard

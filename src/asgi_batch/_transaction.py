@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import anyio
 
-from asgi_batch._task_guard import guard_task
+from asgi_batch._task_guard import guard_factory
 from asgi_batch.errors import OutcomeUnknown
 from asgi_batch.ports import TransactionFactory
 
@@ -86,7 +86,7 @@ class _Attempt:
     def __init__(self, work: Callable[[], Awaitable[bool]], patience: float) -> None:
         self._work = work
         self._patience = patience
-        self._guard = guard_task()
+        self._guard = guard_factory()()
         self._cause: BaseException = _RollBack()
         self.scope = anyio.CancelScope()
         self.verdict = Verdict.UNAVAILABLE

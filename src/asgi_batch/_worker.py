@@ -14,8 +14,9 @@ from typing import Final, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
+from asgi_batch._loop import way_to_give_way
 from asgi_batch._subrequest import COMPLETE, Subrequest
-from asgi_batch._task_guard import TaskGuard, guard_task
+from asgi_batch._task_guard import TaskGuard
 
 T = TypeVar("T")
 
@@ -77,10 +78,11 @@ class Pace:
         fence: When they may not start another operation, unless it is put off before.
     """
 
-    __slots__ = ("_turns", "due", "fence")
+    __slots__ = ("_give_way", "_turns", "due", "fence")
 
     def __init__(self, turns: Turns | None = None) -> None:
         self._turns = turns
+        self._give_way = way_to_give_way() if turns is None else turns.take
         self.due = self.fence = math.inf
 
     def start(self) -> None:
@@ -94,7 +96,7 @@ class Pace:
         """
         Give way once; true where the fence has not been reached.
         """
-        await (checkpoint() if self._turns is None else self._turns.take())
+        await self._give_way()
         self.start()
         return monotonic() < self.fence
 
@@ -133,8 +135,8 @@ class Worker:
 
     guard: TaskGuard
 
-    def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self.scope = scope
         self.subrequest: Subrequest | None = None
         self.deadline = math.inf
         self.is_abandoned = False
@@ -161,17 +163,11 @@ class Worker:
         self.was_aside = False
         return self.is_spent
 
-    def enter(self) -> None:
-        """
-        Take note of the task; called once, in its *scope*.
-        """
-        self.guard = guard_task()
-
     def is_cancelled_from_outside(self) -> bool:
         """
         Whether somebody has cancelled the whole batch, and not this worker or its operation.
         """
-        is_own = self.scope.cancel_called or not self.guard.is_in_scope()
+        is_own = self.is_abandoned or not self.guard.is_in_scope()
         return not is_own and self.guard.is_cancelled()
 
     async def park(self, end: anyio.Event) -> None:

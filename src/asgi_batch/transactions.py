@@ -10,7 +10,6 @@ from contextvars import Context, copy_context
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from asgi_batch._core.failures import Failure
 from asgi_batch._core.models import Batch
@@ -20,6 +19,7 @@ from asgi_batch._engine import Engine
 from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger, nothing
 from asgi_batch._pending import SMALL_GROUP, Pending
+from asgi_batch._tasks import Tasks
 from asgi_batch._transaction import Verdict, run_in
 from asgi_batch._worker import Turns
 
@@ -89,7 +89,7 @@ class AtomicRun:
 
     async def run(
         self,
-        tasks: TaskGroup,
+        tasks: Tasks,
         *,
         before_start: Callable[[], Awaitable[bool]] | None = None,
         before_commit: Callable[[], Awaitable[bool]],
@@ -136,7 +136,7 @@ class AtomicRun:
         if self._execution is not None:
             await self._execution.abort()
 
-    async def _carry_out(self, tasks: TaskGroup, seconds: float) -> bool:
+    async def _carry_out(self, tasks: Tasks, seconds: float) -> bool:
         """
         Run the operations; true where each has succeeded.
         """

@@ -11,7 +11,6 @@ from contextvars import copy_context
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from asgi_batch._core.models import Batch
@@ -24,7 +23,7 @@ from asgi_batch._executor import Execution
 from asgi_batch._ledger import Ledger
 from asgi_batch._pending import Pending
 from asgi_batch._reporter import Watch
-from asgi_batch._task_guard import tasks_for
+from asgi_batch._tasks import Tasks, tasks_for
 from asgi_batch.dialects import native
 from asgi_batch.errors import TransactionUnavailable
 from asgi_batch.transactions import ENDINGS, AtomicRun
@@ -139,14 +138,14 @@ class SubmitEndpoint(AcceptingEndpoint):
         return "aborted" if run.is_aborted else ENDINGS[verdict]
 
     @asynccontextmanager
-    async def _tasks(self, run: Execution | AtomicRun, ledger: Ledger) -> AsyncIterator[TaskGroup]:
+    async def _tasks(self, run: Execution | AtomicRun, ledger: Ledger) -> AsyncIterator[Tasks]:
         with self._engine.gate.counting(ledger):
             async with tasks_for(run) as tasks:
                 yield tasks
         if run.has_remains:
             await self._obey_cancellation()
 
-    async def _attend(self, execution: Execution, ledger: Ledger, tasks: TaskGroup) -> None:
+    async def _attend(self, execution: Execution, ledger: Ledger, tasks: Tasks) -> None:
         execution.start(tasks, self._engine.limits.batch_timeout)
         if self._settings.aborts_on_disconnect:
             tasks.start_soon(self._abort_on_disconnect, execution)

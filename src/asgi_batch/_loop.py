@@ -1,5 +1,5 @@
 """
-Something that is waited for once, by one task; on asyncio in a fraction of the time of an event.
+What anyio does on any event loop, and what asyncio does itself in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,14 @@ from functools import partial
 from typing import Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
+
+
+def is_asyncio() -> bool:
+    """
+    Whether the running event loop is one of asyncio, such as uvloop.
+    """
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
 class Signal(Protocol):
@@ -61,6 +69,11 @@ def signal_factory() -> Callable[[], Signal]:
     """
     Makes signals for the running event loop.
     """
-    if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
-        return anyio.Event
-    return partial(_AsyncioSignal, asyncio.get_running_loop())
+    return partial(_AsyncioSignal, asyncio.get_running_loop()) if is_asyncio() else anyio.Event
+
+
+def way_to_give_way() -> Callable[[], Awaitable[None]]:
+    """
+    Lets other tasks of the running event loop have their turn.
+    """
+    return partial(asyncio.sleep, 0) if is_asyncio() else checkpoint
