@@ -163,8 +163,9 @@ class Execution:
         self._heed(self._ledger.record(result))
 
     def _enter_fresh(self) -> None:
-        self._heed(self._ledger.record_all(self._fresh))
-        self._fresh.clear()
+        if self._fresh:
+            self._heed(self._ledger.record_all(self._fresh))
+            self._fresh.clear()
 
     def _heed(self, reason: Failure | None) -> None:
         if reason is not None:

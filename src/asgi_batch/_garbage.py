@@ -50,3 +50,24 @@ class Patience:
 
 #: The collector is that of the whole process.
 patience: Final = Patience()
+
+
+class SharedPatience:
+    """
+    The same for many that overlap in one event loop, of which only the first and the last pay.
+    """
+
+    __slots__ = ("_users",)
+
+    def __init__(self) -> None:
+        self._users = 0
+
+    def __enter__(self) -> None:
+        self._users += 1
+        if self._users == 1:
+            patience.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._users -= 1
+        if not self._users:
+            patience.__exit__()

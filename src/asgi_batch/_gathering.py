@@ -18,7 +18,7 @@ import anyio
 
 from asgi_batch._bystanders import Bystanders
 from asgi_batch._crew import Crew
-from asgi_batch._garbage import patience
+from asgi_batch._garbage import SharedPatience
 from asgi_batch._gate import Gate
 from asgi_batch._group import Group, Outcome, Source, Waiter
 from asgi_batch._loop import signal_factory
@@ -58,6 +58,7 @@ class Gathering:
         "_due",
         "_groups",
         "_on_idle",
+        "_patience",
         "_pending",
         "_running",
         "_signal",
@@ -86,6 +87,7 @@ class Gathering:
         self._on_idle = on_idle
         self.is_open = False
         self._signal = signal_factory()
+        self._patience = SharedPatience()
         self._tasks: Tasks | None = None
         self._groups: dict[Name, Group] = {}
         self._due: deque[Group] = deque()
@@ -120,7 +122,7 @@ class Gathering:
         """
         waiter = Waiter(index, self._signal(), in_thread=in_thread)
         self._join((source, key), item, waiter)
-        with patience:
+        with self._patience:
             try:
                 await waiter.may_go_on.wait()
             except BaseException:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from anyio import NoEventLoopError, from_thread, get_cancelled_exc_class
 
@@ -72,24 +72,26 @@ class Bulk(Generic[T, R]):
             BulkError: The function did not return one answer for each item, or it is not known
                 whose fault it is that it failed.
         """
-        return await self._ask(item)
+        return self._answer(await self._ask(item))
 
-    async def _ask(self, item: T, *, in_thread: bool = False) -> R:
+    def _ask(self, item: T, *, in_thread: bool = False) -> Coroutine[Any, Any, Outcome]:
         gathering, operation = current_gathering.get(None), current_operation()
         if gathering is None or operation is None or not gathering.is_open or calls_at_once.get():
-            return await self.at_once(item)
+            return self._ask_alone(item)
         if self.is_unique:
             hash(item)
         key = None if self._key is None else self._key(item)
-        outcome = await gathering.gather(self, key, operation.index, item, in_thread=in_thread)
-        return self._answer(outcome)
+        return gathering.gather(self, key, operation.index, item, in_thread=in_thread)
+
+    async def _ask_alone(self, item: T) -> Outcome:
+        (outcome,) = await self.call([item])
+        return outcome
 
     async def at_once(self, item: T) -> R:
         """
         The answer to *item*, of a call for it alone; for code that holds what others wait for.
         """
-        (outcome,) = await self.call([item])
-        return self._answer(outcome)
+        return self._answer(await self._ask_alone(item))
 
     def sync(self, item: T) -> R:
         """
@@ -99,12 +101,13 @@ class Bulk(Generic[T, R]):
             BulkError: The thread does not belong to an event loop.
         """
         try:
-            return from_thread.run(partial(self._ask, in_thread=True), item)
+            outcome = from_thread.run(partial(self._ask, in_thread=True), item)
         except NoEventLoopError:
             raise BulkError(
                 f"{self._name}.sync() was called in a thread that anyio has not made. Make"
                 " the endpoint async, or write async_to_sync() of asgiref around the function."
             ) from None
+        return self._answer(outcome)
 
     async def call(self, items: Sequence[T]) -> Sequence[Outcome]:
         """
