@@ -145,8 +145,8 @@ async def tasks_for(run: Run) -> AsyncIterator[Tasks]:
     """
     The tasks in which operations run.
 
-    What apps leave behind in a task comes up as a RuntimeError when the task ends. It has been
-    logged, and ends here.
+    What apps leave behind in a task comes up as a RuntimeError when a task of trio ends. It has
+    been logged, and ends here.
     """
     try:
         async with anyio.create_task_group() as group:

@@ -48,7 +48,6 @@ class SubmitEndpoint(AcceptingEndpoint):
     def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(settings, scope, receive, send)
         self._watch = anyio.CancelScope()
-        self._cancellation: BaseException | None = None
 
     async def _answer(self) -> None:
         self._check_room()
@@ -143,7 +142,8 @@ class SubmitEndpoint(AcceptingEndpoint):
             async with tasks_for(run) as tasks:
                 yield tasks
         if run.has_remains:
-            await self._obey_cancellation()
+            # Trio raises what has been left in its tasks in place of a cancellation.
+            await checkpoint_if_cancelled()
 
     async def _attend(self, execution: Execution, ledger: Ledger, tasks: Tasks) -> None:
         execution.start(tasks, self._engine.limits.batch_timeout)
@@ -155,19 +155,10 @@ class SubmitEndpoint(AcceptingEndpoint):
                 # From here on a client that goes finds nothing to end.
                 self._watch.cancel()
                 await self._answer_now(ledger)
-        except anyio.get_cancelled_exc_class() as cancellation:
-            self._cancellation = cancellation
-            raise
         finally:
             if not execution.is_aborted:
                 self._watch.cancel()
                 execution.close()
-
-    async def _obey_cancellation(self) -> None:
-        # A task group raises its tasks' errors in place of a cancellation.
-        await checkpoint_if_cancelled()
-        if self._cancellation is not None:
-            raise self._cancellation
 
     async def _abort_on_disconnect(self, execution: Execution | AtomicRun) -> None:
         with self._watch:
