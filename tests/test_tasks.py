@@ -79,13 +79,16 @@ async def errors_of(body):
     """
     What comes of a block that does *body*.
     """
-    try:
-        with anyio.fail_after(5):
+    told = []
+    with anyio.move_on_after(5) as alarm:
+        try:
             async with block() as tasks:
                 await body(tasks)
-    except BaseExceptionGroup as errors:
-        return sorted(map(str, errors.exceptions))
-    return []
+        except BaseExceptionGroup as errors:
+            told = sorted(map(str, errors.exceptions))
+
+    assert not alarm.cancel_called
+    return told
 
 
 async def test_the_block_ends_with_its_last_worker():
