@@ -101,26 +101,55 @@ def redis_server(
 
 
 @contextmanager
-def redis_cluster(folder: Path, count: int = 1) -> Iterator[list[RedisProc]]:
+def redis_cluster(
+    folder: Path, count: int = 1, replicas: int = 0, *options: str
+) -> Iterator[list[RedisProc]]:
     """
-    A Redis Cluster of *count* nodes that share all slots.
+    A Redis Cluster of *count* nodes that share all slots, and then *replicas* of the first of them.
+
+    Args:
+        folder: Where they run.
+        count: How many have slots.
+        replicas: How many have not.
+        options: More of the command line of each.
     """
     with ExitStack() as stack:
         nodes, buses = [], []
-        for number in range(count):
+        for number in range(count + replicas):
             # The bus would otherwise take a port that the system may have given to a connection.
             buses.append(free_port())
-            options = ("--cluster-enabled", "yes", "--cluster-port", str(buses[-1]))
-            nodes.append(stack.enter_context(redis_server(folder / str(number), *options)))
+            cluster = ("--cluster-enabled", "yes", "--cluster-port", str(buses[-1]))
+            place = folder / str(number)
+            nodes.append(stack.enter_context(redis_server(place, *cluster, *options)))
         for number, node in enumerate(nodes):
-            first, last = (_SLOTS * each // count for each in (number, number + 1))
-            node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
+            if number < count:
+                first, last = (_SLOTS * each // count for each in (number, number + 1))
+                node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
             node.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node, bus in zip(nodes[1:], buses[1:], strict=True):
             nodes[0].client.execute_command("CLUSTER", "MEET", HOST, node.port, bus)
         for node in nodes:
-            wait_until(lambda each=node: _knows_all(each, count))
+            wait_until(lambda each=node: _knows_all(each, count, len(nodes)))
+        for node in nodes[count:]:
+            node.client.execute_command("CLUSTER", "REPLICATE", node_id(nodes[0]))
+            wait_until(lambda each=node: each.client.info()["master_link_status"] == "up")
+        for node in nodes:
+            wait_until(lambda each=node: _names_all(each, len(nodes)))
         yield nodes
+
+
+def node_id(node: RedisProc) -> str:
+    """
+    What its cluster calls *node*.
+    """
+    return str(node.client.execute_command("CLUSTER", "MYID").decode())
+
+
+def cluster_url(nodes: list[RedisProc]) -> str:
+    """
+    The URL of a store in the cluster of *nodes*.
+    """
+    return "redis+cluster://" + ",".join(f"{HOST}:{node.port}" for node in nodes)
 
 
 @contextmanager
@@ -182,9 +211,15 @@ def _sees(sentinel: RedisProc) -> dict[str, int]:
     return sentinel.client.sentinel_master(SERVICE)
 
 
-def _knows_all(node: RedisProc, count: int) -> bool:
+def _knows_all(node: RedisProc, count: int, known: int) -> bool:
     info = node.client.execute_command("CLUSTER", "INFO")
-    return b"cluster_state:ok" in info and b"cluster_size:%d\r" % count in info
+    expected = (b"state:ok", b"size:%d" % count, b"known_nodes:%d" % known)
+    return all(b"cluster_%s\r" % each in info for each in expected)
+
+
+def _names_all(node: RedisProc, count: int) -> bool:
+    slots = node.client.execute_command("CLUSTER", "SLOTS")
+    return len({port for _, _, *servers in slots for _, port, *_ in servers}) == count
 
 
 @contextmanager

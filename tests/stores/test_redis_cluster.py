@@ -62,11 +62,11 @@ async def test_f48_a_batch_and_its_name_share_a_slot_in_every_shard(store, serve
 
 async def test_f48_one_of_several_nodes_is_refused(tmp_path):
     """
-    F48: a store whose keys would be on several nodes does not start, and says what to use instead.
+    F48: a store that is given one node of several does not start, and says how to name them all.
     """
     with redis_cluster(tmp_path, 3) as nodes:
         for node in nodes:
-            with pytest.raises(ConfigurationError, match=r"several nodes of a cluster.*Sentinels"):
+            with pytest.raises(ConfigurationError, match=r"several nodes of a cluster.*redis\+cluster://"):
                 await RedisStore(node.url).open(TTL)
 
 

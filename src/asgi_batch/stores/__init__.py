@@ -10,7 +10,12 @@ from asgi_batch.stores.memory import MemoryStore
 
 __all__ = ["open_store"]
 
-_REDIS = frozenset({"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"})
+_REDIS = frozenset(
+    {
+        *("redis", "rediss", "unix"),
+        *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+    }
+)
 
 
 def open_store(url: str) -> Store:
@@ -19,8 +24,9 @@ def open_store(url: str) -> Store:
 
     Args:
         url: ``"memory://"``, which lasts as long as the process; ``"redis://…"``,
-            ``"rediss://…"`` (with TLS), ``"unix://…"`` (a socket file) or
-            ``"redis+sentinel://…"``, which is shared by all processes that name it.
+            ``"rediss://…"`` (with TLS), ``"unix://…"`` (a socket file),
+            ``"redis+sentinel://…"`` or ``"redis+cluster://…"``, which is shared by all processes
+            that name it.
 
     Raises:
         ConfigurationError: There is no such store, or what it needs is not installed.

@@ -12,10 +12,10 @@ from asgi_batch._core.records import Claim, Share
 from asgi_batch._core.reports import short
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.stores import _redis_scripts as scripts
+from asgi_batch.stores._redis_cluster import AnyLink
 from asgi_batch.stores._redis_codec import claim_of, milliseconds, number_of
 from asgi_batch.stores._redis_create import MAX_AGE
 from asgi_batch.stores._redis_errors import is_of_a_script
-from asgi_batch.stores._redis_link import Link
 from asgi_batch.stores._redis_queries import due
 from asgi_batch.stores._seal import SealOf
 from asgi_batch.stores._shards import Keys, is_batch_id
@@ -40,7 +40,7 @@ class Claimer:
         self._seal_of = seal_of
         self._told: set[bytes] = set()
 
-    async def claim(self, link: Link, lease: float, share: Share | None) -> Claim | None:
+    async def claim(self, link: AnyLink, lease: float, share: Share | None) -> Claim | None:
         """
         Take *share*, or else what has waited longest.
         """
@@ -50,7 +50,7 @@ class Claimer:
                 return claim
         return None
 
-    async def overdue(self, link: Link, delay: float) -> list[Share]:
+    async def overdue(self, link: AnyLink, delay: float) -> list[Share]:
         """
         What nobody holds though it is its turn, and is not told again for *delay* seconds.
         """
@@ -60,7 +60,7 @@ class Claimer:
             if is_batch_id(each.batch_id) and await self._postpone(link, each, delay)
         ]
 
-    async def _postpone(self, link: Link, share: Share, delay: float) -> bool:
+    async def _postpone(self, link: AnyLink, share: Share, delay: float) -> bool:
         args = (share.batch_id, number_of(share), milliseconds(delay))
         try:
             return bool(await link.run(scripts.POSTPONE, self._keys.of(*share), *args))
@@ -70,7 +70,7 @@ class Claimer:
             self._leave(share.batch_id, share.batch_id.encode(), "a record that cannot be read")
             return False
 
-    async def _take(self, link: Link, share: Share, token: str, lease: int) -> Claim | None:
+    async def _take(self, link: AnyLink, share: Share, token: str, lease: int) -> Claim | None:
         batch_id, chunk = share
         seal = self._seal_of(batch_id)
         keys = self._keys.of(batch_id, chunk)

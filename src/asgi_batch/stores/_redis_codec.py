@@ -5,7 +5,7 @@ Batches as Redis keeps them, turned into records and back; it sends nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -236,22 +236,22 @@ def _entry_of(index: int, result: bytes, seal: Seal) -> Entry:
         raise StoreUnavailable("The results are sealed with a key that is not here.") from None
 
 
-def due_of(lines: Sequence[Sequence[bytes]], time: tuple[int, int]) -> list[Share]:
+def due_of(surveys: Iterable[tuple[tuple[int, int], list[Any]]]) -> list[Share]:
     """
     Batches and chunks whose turn has come, the one that has waited longest first.
 
     Args:
-        lines: Members and scores of each line in which they wait.
-        time: The server's, in seconds and microseconds.
+        surveys: Of each server: its time, in seconds and microseconds, and members and scores of
+            each of its lines in which they wait.
     """
-    seconds, microseconds = time
-    now = seconds * 1_000_000 + microseconds
     waiting = sorted(
         (int(score), member)
+        for (seconds, microseconds), lines in surveys
         for line in lines
         for member, score in zip(line[::2], line[1::2], strict=True)
+        if int(score) <= seconds * 1_000_000 + microseconds
     )
-    return [_share_of(member.decode()) for score, member in waiting if score <= now]
+    return [_share_of(member.decode()) for _, member in waiting]
 
 
 def _share_of(member: str) -> Share:

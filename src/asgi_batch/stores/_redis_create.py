@@ -11,13 +11,13 @@ from typing import Any, Final
 from asgi_batch._core.records import Created, NewBatch
 from asgi_batch.errors import Overloaded, StoreUnavailable, TooManyBatches
 from asgi_batch.stores import _redis_scripts as scripts
+from asgi_batch.stores._redis_cluster import AnyLink
 from asgi_batch.stores._redis_codec import (
     members_of,
     milliseconds,
     operations_of,
     snapshot_of,
 )
-from asgi_batch.stores._redis_link import Link
 from asgi_batch.stores._redis_queries import count_others, find_gone
 from asgi_batch.stores._seal import Seal
 from asgi_batch.stores._shards import SHARDS, Keys, digest_of, is_at_home
@@ -41,7 +41,7 @@ class Creation:
 
     def __init__(
         self,
-        link: Link,
+        link: AnyLink,
         keys: Keys,
         batch: NewBatch,
         *,

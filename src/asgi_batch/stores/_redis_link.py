@@ -1,5 +1,6 @@
 """
-The connection to Redis: a pool, bounds in time, and Redis' errors as ours; it knows no batches.
+The connection to a Redis server: a pool, bounds in time, and Redis' errors as ours; it knows no
+batches.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from asgi_batch.stores._redis_scripts import Script
 
 T = TypeVar("T")
 Argument: TypeAlias = str | bytes | int
+#: What one server says: its time, in seconds and microseconds, and its answers.
+Survey: TypeAlias = tuple[tuple[int, int], list[Any]]
 
 #: Seconds that one call may take in all; what asks a store promises an answer within 2.5.
 BOUND: Final = 2.2
@@ -63,12 +66,12 @@ class Link:
     left in the middle of an answer.
 
     Args:
-        url: Of the server.
+        address: Of the server.
         max_connections: Calls at a time; more wait for their turn.
     """
 
-    def __init__(self, url: str, max_connections: int) -> None:
-        self._address = address_of(url)
+    def __init__(self, address: Address, max_connections: int) -> None:
+        self._address = address
         self._max_connections = max_connections
         self._connect()
 
@@ -89,8 +92,7 @@ class Link:
             server = await self._client.info("server")
             memory = await self._client.info("memory")
             _check_server(server, memory, is_eviction_allowed=is_eviction_allowed)
-            if server.get("redis_mode") == "cluster":
-                await self._check_cluster()
+            await self._check_mode(server.get("redis_mode"))
             await self._evaluate(probe, keys, ())
 
         with mapped_errors(is_opening=True):
@@ -138,6 +140,13 @@ class Link:
             finally:
                 self._askers.release()
 
+    async def survey(self, *commands: Sequence[Argument]) -> list[Survey]:
+        """
+        `read` of what may lie on several servers, each of which tells its time.
+        """
+        time, *answers = await self.read(("TIME",), *commands)
+        return [(time, answers)]
+
     def _connect(self) -> None:
         self._process = os.getpid()
         self._pool = _pool_of(self._address, self._max_connections)
@@ -155,14 +164,19 @@ class Link:
             _INHERITED.append(self._pool)
             self._connect()
 
-    async def _check_cluster(self) -> None:
+    async def _check_mode(self, mode: str | None) -> None:
+        if mode != "cluster":
+            return
         execute: Any = self._client.execute_command
         cluster: dict[str, str] = await execute("CLUSTER INFO")
         if int(cluster["cluster_size"]) > 1:
             raise ConfigurationError(
-                "Redis is one of several nodes of a cluster, and the store needs all slots in one. "
-                "Give it a server of its own, with Sentinels where another is to step in."
+                "Redis is one of several nodes of a cluster, and the store needs them all: "
+                'write "redis+cluster://host:6379,host2".'
             )
+
+    def _is_passing(self, error: Exception) -> bool:
+        return is_passing(error)
 
     @asynccontextmanager
     async def _bound(self, deadline: float | None = None) -> AsyncIterator[float]:
@@ -184,7 +198,7 @@ class Link:
                 return await ask()
             except (BusyLoadingError, ResponseError, RuntimeError) as error:
                 # The end of the time may come where redis-py does not pass it on.
-                if not is_passing(error) or anyio.current_time() >= until:
+                if not self._is_passing(error) or anyio.current_time() >= until:
                     raise
                 # What is behind the address may be another server by now.
                 await self._pool.disconnect(inuse_connections=False)

@@ -1,5 +1,6 @@
 """
-What is asked of Redis without changing anything: each question is one round trip.
+What is asked of Redis without changing anything: each question is one round trip, to as many
+servers as it concerns.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Final
 
 from asgi_batch._core.records import Outcome, Page, Remains, Share, Snapshot
 from asgi_batch.errors import StoreUnavailable
+from asgi_batch.stores._redis_cluster import AnyLink
 from asgi_batch.stores._redis_codec import (
     SNAPSHOT,
     due_of,
@@ -18,7 +20,6 @@ from asgi_batch.stores._redis_codec import (
     snapshot_of,
     unpacked,
 )
-from asgi_batch.stores._redis_link import Link
 from asgi_batch.stores._seal import Seal, UnknownKey
 from asgi_batch.stores._shards import Keys, shard_of
 
@@ -26,7 +27,7 @@ from asgi_batch.stores._shards import Keys, shard_of
 WINDOW: Final = 16
 
 
-async def all_keys(link: Link, keys: Keys, share: Share) -> list[str]:
+async def all_keys(link: AnyLink, keys: Keys, share: Share) -> list[str]:
     """
     All keys of a batch, those included whose names only its record knows: its owner's, that of its
     name, and record and lease of each chunk.
@@ -40,7 +41,7 @@ async def all_keys(link: Link, keys: Keys, share: Share) -> list[str]:
     return [*found, *keys.of_chunks(batch_id, -(-int(total) // size) if size else 0)]
 
 
-async def read_snapshot(link: Link, keys: Keys, batch_id: str) -> Snapshot | None:
+async def read_snapshot(link: AnyLink, keys: Keys, batch_id: str) -> Snapshot | None:
     """
     How far a batch is; None where there is no such batch.
     """
@@ -49,7 +50,7 @@ async def read_snapshot(link: Link, keys: Keys, batch_id: str) -> Snapshot | Non
 
 
 async def read_results(
-    link: Link,
+    link: AnyLink,
     keys: Keys,
     batch_id: str,
     seal: Seal,
@@ -67,7 +68,7 @@ async def read_results(
     return page_of(kept[:limit], after, outcome, seal) if is_ours(schema) else None
 
 
-async def read_remains(link: Link, keys: Keys, batch_id: str, seal: Seal) -> Remains | None:
+async def read_remains(link: AnyLink, keys: Keys, batch_id: str, seal: Seal) -> Remains | None:
     """
     What is kept of the request of a finished batch; None where nothing is.
     """
@@ -90,16 +91,15 @@ async def read_remains(link: Link, keys: Keys, batch_id: str, seal: Seal) -> Rem
     return Remains(chunks, stops_on_error != b"0", stops_on_error == b"2")
 
 
-async def due(link: Link, keys: Keys) -> list[Share]:
+async def due(link: AnyLink, keys: Keys) -> list[Share]:
     """
     Batches and chunks that may be claimed, the one that has waited longest first.
     """
     window = [("ZRANGE", line, 0, WINDOW - 1, "WITHSCORES") for line in keys.lines()]
-    time, *found = await link.read(("TIME",), *window)
-    return due_of(found, time)
+    return due_of(await link.survey(*window))
 
 
-async def find_gone(link: Link, keys: Keys, batch_ids: Sequence[str]) -> list[str]:
+async def find_gone(link: AnyLink, keys: Keys, batch_ids: Sequence[str]) -> list[str]:
     """
     Which of some batches have no record any more, or have ended.
     """
@@ -112,7 +112,7 @@ async def find_gone(link: Link, keys: Keys, batch_ids: Sequence[str]) -> list[st
     ]
 
 
-async def count_others(link: Link, keys: Keys, batch_id: str) -> int:
+async def count_others(link: AnyLink, keys: Keys, batch_id: str) -> int:
     """
     Unfinished batches of all shards but that of *batch_id*.
     """

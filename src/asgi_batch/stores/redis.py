@@ -27,6 +27,7 @@ from asgi_batch.errors import ConfigurationError, StoreUnavailable
 from asgi_batch.ports import Standing
 from asgi_batch.stores import _redis_scripts as scripts
 from asgi_batch.stores._redis_claim import Claimer
+from asgi_batch.stores._redis_cluster import AnyLink, link_to
 from asgi_batch.stores._redis_codec import (
     fields_of,
     milliseconds,
@@ -34,7 +35,7 @@ from asgi_batch.stores._redis_codec import (
     snapshot_of,
 )
 from asgi_batch.stores._redis_create import MAX_AGE, Creation
-from asgi_batch.stores._redis_link import Link, check_url
+from asgi_batch.stores._redis_link import check_url
 from asgi_batch.stores._redis_queries import (
     all_keys,
     read_remains,
@@ -64,10 +65,11 @@ class RedisStore:
 
     Args:
         url: ``"redis://…"``, ``"rediss://…"`` or ``"unix://…"``; where Sentinels know the server,
-            ``"redis+sentinel://host:26379,host2/mymaster/0?sentinel_password=…"``.
+            ``"redis+sentinel://host:26379,host2/mymaster/0?sentinel_password=…"``; a cluster,
+            ``"redis+cluster://host:6379,host2"``.
         prefix: Of all keys.
         allow_unsafe_eviction: Whether to start where Redis may throw batches away.
-        max_connections: Calls at a time; more wait for their turn.
+        max_connections: Calls at a time, in a cluster to each node; more wait for their turn.
         encryption_key: Seals requests and results (extra ``crypto``): 32 random bytes, or these as
             Base64. Of several the first seals, and all of them open what they have sealed.
         allow_clear_text: Whether nothing is said of clear text in Redis where there is no key, and
@@ -104,7 +106,7 @@ class RedisStore:
             else sealing(encryption_key, reads_clear_text=allow_clear_text)
         )
         self._claimer = Claimer(self._keys, self._seal_of)
-        self._opened: Link | None = None
+        self._opened: AnyLink | None = None
         self._result_ttl = milliseconds(math.inf)
         self._retry_ttl = 0
 
@@ -129,7 +131,7 @@ class RedisStore:
         await self.aclose()
         self._result_ttl = milliseconds(result_ttl)
         self._retry_ttl = min(milliseconds(retry_ttl), self._result_ttl) if retry_ttl else 0
-        link = Link(self.url, self._max_connections)
+        link = link_to(self.url, self._max_connections)
         try:
             await link.check(
                 scripts.CANCEL,
@@ -279,7 +281,7 @@ class RedisStore:
         )
 
     @property
-    def _link(self) -> Link:
+    def _link(self) -> AnyLink:
         if self._opened is None:
             raise StoreUnavailable("The store is not open.")
         return self._opened
