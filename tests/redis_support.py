@@ -50,6 +50,20 @@ async def how_long(call):
     return anyio.current_time() - start
 
 
+async def insist(call):
+    """
+    The first answer of *call*, and how long each of its failures took.
+    """
+    waits = []
+    with anyio.fail_after(60):
+        while True:
+            start = anyio.current_time()
+            try:
+                return await call(), waits
+            except StoreUnavailable:
+                waits.append(anyio.current_time() - start)
+
+
 async def every_verb(store, hold):
     """
     Do all that can be done with a batch, one after the other, and return what came of it.

@@ -12,7 +12,7 @@ from asgi_batch._rate import Count, _wait, _weight
 from asgi_batch.limits import Quota, client_address
 from asgi_batch.stores.redis import RedisStore
 from later_support import ask, ended, post, prefer, serving
-from redis_server import redis_server
+from redis_server import cluster_url, redis_cluster, redis_server
 from support import Exchange, batch_body, batch_scope, call, http_scope, respond
 
 ASYNCIO = [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})]
@@ -331,6 +331,28 @@ class TestRedis:
         assert counted.calls == 2500
         assert keys
         assert all(ttl > 0 for _, ttl in keys)
+
+    async def test_t1_processes_count_together_in_a_cluster(self, tmp_path, caplog):
+        """
+        T1: on the node that has the account, whichever it is; what cannot be counted does not pass.
+        """
+        counted = Counting()
+        with redis_cluster(tmp_path, 3) as nodes:
+            url = cluster_url(nodes[:1])
+            async with (
+                serving(counted, store=url, rate_limit="10/minute") as one,
+                serving(counted, store=url, rate_limit="10/minute") as two,
+            ):
+                answers = [await batch(app, 5) for app in (one, two, one)]
+                keys = [key for node in nodes for key in node.client.keys("ab-rate*")]
+                for node in nodes:
+                    node.kill()
+                away = await batch(one, 5)
+
+        assert [each.status for each in answers] == [200, 200, 429]
+        assert counted.calls == 10
+        assert keys
+        assert away.json()["code"] == "rate_limit_unavailable"
 
     async def test_t1_what_one_rate_refuses_is_never_counted_by_the_others(self, tmp_path):
         """

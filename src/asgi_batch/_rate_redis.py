@@ -12,12 +12,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 import anyio
 from anyio.lowlevel import RunVar
 from limits import RateLimitItem, RateLimitItemPerSecond
-from limits.aio.storage import RedisStorage
+from limits.aio.storage import RedisClusterStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from asgi_batch._rate import Count
 from asgi_batch.errors import ConfigurationError, StoreUnavailable
 from asgi_batch.limits import Quota
+from asgi_batch.stores._redis_cluster import settings_for
 from asgi_batch.stores._redis_errors import mapped_errors
 from asgi_batch.stores._redis_link import pool_for
 
@@ -36,7 +37,7 @@ class _Opened(NamedTuple):
     """
 
     storage: RedisStorage
-    pool: Any
+    connections: Any
     slots: anyio.Semaphore
 
 
@@ -71,7 +72,7 @@ class RedisCounter:
         if opened is not None:
             self._opened.set(None)
             with mapped_errors():
-                await opened.pool.aclose()
+                await opened.connections.aclose()
 
     def in_time(self) -> AbstractContextManager[object]:
         """
@@ -115,13 +116,21 @@ class RedisCounter:
 
 
 def _open(url: str) -> _Opened:
+    slots = anyio.Semaphore(_CONNECTIONS)
+    # They go to redis-py as they are, which the library's types do not say.
+    options: Any = settings_for(url, _CONNECTIONS)
+    if options:
+        storage: RedisStorage = RedisClusterStorage(
+            "async+redis+cluster://", implementation="redispy", key_prefix=_PREFIX, **options
+        )
+        bridge: Any = storage.bridge
+        return _Opened(storage, bridge.get_connection(), slots)
     pool = pool_for(url, _CONNECTIONS)
-    # It goes to redis-py as it is, which the library's types do not say.
-    options: Any = {"connection_pool": pool}
+    options = {"connection_pool": pool}
     storage = RedisStorage(
         "async+redis://", implementation="redispy", key_prefix=_PREFIX, **options
     )
-    return _Opened(storage, pool, anyio.Semaphore(_CONNECTIONS))
+    return _Opened(storage, pool, slots)
 
 
 def _is_asyncio() -> bool:

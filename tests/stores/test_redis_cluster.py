@@ -66,7 +66,9 @@ async def test_f48_one_of_several_nodes_is_refused(tmp_path):
     """
     with redis_cluster(tmp_path, 3) as nodes:
         for node in nodes:
-            with pytest.raises(ConfigurationError, match=r"several nodes of a cluster.*redis\+cluster://"):
+            with pytest.raises(
+                ConfigurationError, match=r"several nodes of a cluster.*redis\+cluster://"
+            ):
                 await RedisStore(node.url).open(TTL)
 
 

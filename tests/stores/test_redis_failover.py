@@ -15,7 +15,7 @@ from asgi_batch.stores.redis import RedisStore
 from background import App, finished, running, submit
 from fault_proxy import FaultProxy
 from redis_server import SERVICE, redis_server, sentinel_url, sentinels, wait_until
-from redis_support import SOON, TTL, assert_pool_is_whole, how_long, opened
+from redis_support import SOON, TTL, assert_pool_is_whole, how_long, insist, opened
 from servers import HOST, free_port
 from store_support import LEASE, a_batch, claimed, counts, created, saving
 from support import respond, until
@@ -56,20 +56,6 @@ def catch_up(primary, replica):
     """
     offset = primary.client.info("replication")["master_repl_offset"]
     wait_until(lambda: replica.client.info("replication")["slave_repl_offset"] >= offset)
-
-
-async def insist(call):
-    """
-    The first answer of *call*, and how long each of its failures took.
-    """
-    waits = []
-    with anyio.fail_after(60):
-        while True:
-            start = anyio.current_time()
-            try:
-                return await call(), waits
-            except StoreUnavailable:
-                waits.append(anyio.current_time() - start)
 
 
 # F45: the server is demoted.

@@ -19,6 +19,7 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TryAgainError,
@@ -53,7 +54,7 @@ def mapped_errors(*, is_opening: bool = False) -> Iterator[None]:
         yield
     except OutOfMemoryError as error:
         raise StoreFull("The store is full; try again later.") from error
-    except (RedisError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, TimeoutError) as error:
         if is_opening and (reason := _wrong_setting(error)):
             raise ConfigurationError(reason) from error
         is_unknown = is_opening and isinstance(error, MasterNotFoundError)
