@@ -119,8 +119,8 @@ def redis_cluster(
             # The bus would otherwise take a port that the system may have given to a connection.
             buses.append(free_port())
             cluster = ("--cluster-enabled", "yes", "--cluster-port", str(buses[-1]))
-            # Another replica to share the work with is not waited for.
-            cluster += ("--repl-diskless-sync-delay", "0")
+            # Replicas are up soon, and count as such once they have heard anything at all.
+            cluster += ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
             place = folder / str(number)
             nodes.append(stack.enter_context(redis_server(place, *cluster, *options)))
         for number, node in enumerate(nodes):
