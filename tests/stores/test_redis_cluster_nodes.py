@@ -108,13 +108,13 @@ async def test_f48_the_limit_is_one_for_all_nodes(store, server):
     """
     F48: what lies on other nodes counts, and room that an end makes is there on each.
     """
-    for _ in range(40):
-        await store.create(a_batch(store), limit=40)
+    for _ in range(10):
+        await store.create(a_batch(store), limit=10)
     with pytest.raises(Overloaded):
-        await store.create(a_batch(store), limit=40)
+        await store.create(a_batch(store), limit=10)
     claim = await store.claim(LEASE)
     await store.save(claim.hold, saving(range(10), ends=True))
-    after = await store.create(a_batch(store), limit=40)
+    after = await store.create(a_batch(store), limit=10)
 
     assert after.is_new
 
