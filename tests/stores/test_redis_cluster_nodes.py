@@ -183,7 +183,9 @@ async def test_f48_a_slot_that_is_moved_is_followed(store, server, nodes):
     for node in (target, source, nodes[2]):
         command(node, "SETSLOT", slot, "NODE", node_id(target))
     standing = await save()
+    sent_away = source.client.info("errorstats")["errorstat_MOVED"]["count"]
     after = await store.snapshot(batch_id)
+    again = source.client.info("errorstats")["errorstat_MOVED"]["count"]
     async with opened(server.url) as another:
         seen = await another.snapshot(batch_id)
     for node in (source, target, nodes[2]):
@@ -193,6 +195,7 @@ async def test_f48_a_slot_that_is_moved_is_followed(store, server, nodes):
     assert len(page.entries) == 1
     assert scanned == []
     assert standing == "held"
+    assert sent_away == again
     assert counts(after) == counts(seen) == (2, 0, 0)
 
 
@@ -246,7 +249,10 @@ async def test_f48_each_node_is_looked_at(tmp_path):
     F48: the start fails where one of them may throw batches away, or does not answer, or where
     the server that is named is of no cluster.
     """
-    with redis_cluster(tmp_path / "cluster", 2, 1) as nodes, redis_server(tmp_path) as single:
+    with (
+        redis_cluster(tmp_path / "cluster", 2, 1, *_OPTIONS) as nodes,
+        redis_server(tmp_path) as single,
+    ):
         store = RedisStore(cluster_url(nodes[:1]))
         for node in nodes:
             node.config(maxmemory_policy="allkeys-lru")
