@@ -2,8 +2,8 @@
 The nodes of a Redis Cluster, and which of them has which slot; it asks nothing for the store.
 
 Each node has a `Link` of its own, with its own connections and its own turn for calls, so that one
-that is away holds up nobody who asks another. redis-py's client for clusters has all callers wait
-for a new map then, and cuts their connections.
+that is away holds up nobody who asks another. redis-py has a client for clusters, which says ASKING
+on one connection and asks on another, so that nothing is found while a slot is moved.
 """
 
 from __future__ import annotations
