@@ -46,6 +46,7 @@ class Life:
         self.threads = set()
         self.fails_to_start = False
         self.given_back = threading.Event()
+        self.late = threading.Event()
         self.entered = threading.Event()
         self.breaks = None
 
@@ -61,6 +62,12 @@ class Life:
             self.events.append((batch_id, chunk))
             if batch_id == "break":
                 self.breaks.set()
+            if batch_id == "late":
+                self.entered.set()
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    self.events.append("passed on")
             if batch_id == "long":
                 self.entered.set()
                 await leaving.wait()
@@ -70,6 +77,8 @@ class Life:
             tasks.start_soon(self._break)
             yield run
             leaving.set()
+            if self.late.is_set():
+                await anyio.to_thread.run_sync(self.entered.wait, PATIENCE)
             tasks.cancel_scope.cancel()
         self.events.append("stop")
 
@@ -236,6 +245,20 @@ def test_a_process_of_a_pool_hears_that_the_worker_stops(worker):
 
     assert rejected.value.requeue
     assert worker.life.events == ["start", ("long", 0), "stop"]
+
+
+def test_a_message_that_comes_while_the_app_stops(worker):
+    """
+    F6: the app passes it on, once nobody waits for it any more.
+    """
+    worker.carry("first", 0)
+    worker.life.late.set()
+    worker.queue._ring()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(worker.carry, "late", 0).result(PATIENCE)
+    worker.end()
+
+    assert sorted(map(str, worker.life.events[-3:])) == ["('late', 0)", "passed on", "stop"]
 
 
 def test_processes_that_are_forked_hear_it_all(worker):

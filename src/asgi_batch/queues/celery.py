@@ -1,16 +1,16 @@
 """
 Batches on Celery: its own worker processes carry them out, whatever its broker and its pool.
 
-A message holds the id of a batch and the number of a chunk, as JSON, and nothing else. Each worker
-process has one event loop in a thread of its own, begun at its first message and so after the fork,
-in which the app lives under its own lifespan until the process ends.
+A message names a chunk of a batch, in JSON. Each worker process has one event loop in a thread
+of its own, begun with its first message, after the fork: there the app has its own lifespan.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from contextlib import ExitStack
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import anyio
@@ -31,8 +31,7 @@ class CeleryQueue:
     """
     Hands batches to the workers of a Celery app, for ``BatchMiddleware(queue=CeleryQueue(app))``.
 
-    They are started as Celery's always are, with the module that makes both apps: ``celery -A
-    module worker``.
+    They are started with the module that makes both apps: ``celery -A module worker``.
 
     Args:
         celery_app: The Celery app. How its messages are routed is its affair.
@@ -64,10 +63,9 @@ class CeleryQueue:
         self._home: _Home | None = None
         self._lock = threading.Lock()
         self._senders = anyio.CapacityLimiter(4)
-        # Made before a pool forks, which waits for what its processes carry out and does not tell
-        # them to stop. What is written then is never read, so that all of them see it.
+        # A pool does not tell its processes to stop. What rings is never read, so that all see it.
         self._bell, self._hammer = os.pipe()
-        # Celery would take the methods of two queues for one, but for the uid.
+        # Without a uid Celery would take the methods of two queues for one.
         heard = {"weak": False, "dispatch_uid": self}
         signals.worker_shutting_down.connect(self._ring, **heard)
         signals.worker_process_shutdown.connect(self._leave, **heard)
@@ -75,7 +73,7 @@ class CeleryQueue:
 
     def attach(self, working: Working) -> None:
         """
-        Say how the app lives in a worker process. `BatchMiddleware` does so.
+        Say how the app lives in a worker process, as `BatchMiddleware` does.
         """
         self._working = working
 
@@ -90,10 +88,7 @@ class CeleryQueue:
 
     async def receive(self, run: Run) -> None:
         """
-        Celery's own command does this.
-
-        Raises:
-            ConfigurationError: Always.
+        Raise `ConfigurationError`: Celery's own command does this.
         """
         raise ConfigurationError("Start the workers of a CeleryQueue by `celery -A module worker`.")
 
@@ -116,7 +111,7 @@ class CeleryQueue:
         os.write(self._hammer, b"!")
 
     def _leave(self, **_: Any) -> None:
-        if self._home is not None:
+        if self._home:
             self._home.close()
 
 
@@ -141,7 +136,12 @@ class _Home:
     def run(self, batch_id: str, chunk: int | None) -> None:
         if self._end.done():
             raise Reject("This worker stops.", requeue=True)
-        self._portal.call(self._run, batch_id, chunk)
+        call = self._portal.start_task_soon(self._run, batch_id, chunk)
+        # What has come while the app was stopping waits for nobody; it is sent again.
+        wait((call, self._end), return_when=FIRST_COMPLETED)
+        call.cancel()
+        with suppress(CancelledError):
+            call.result()
 
     def close(self) -> None:
         self._portal.call(self._stop)
