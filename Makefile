@@ -50,8 +50,8 @@ docs: $(BIN)/.installed-docs ## Build the documentation into site/, strictly
 	@$(BIN)/python scripts/build_docs.py
 
 bench: $(BIN)/.installed-test ## Measure overhead, throughput and memory
-	@scripts/need.sh wrk redis-server pg_ctlcluster=postgresql
-	@for name in overhead http memory background client candidates; do \
+	@scripts/need.sh wrk redis-server pg_ctlcluster=postgresql rabbitmq-server socat
+	@for name in overhead http memory background queues client candidates; do \
 		echo "Running benchmarks/$$name.py"; \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done

@@ -49,11 +49,12 @@ class Effort(NamedTuple):
 
     rounds: int
     batches: int
+    workers: tuple[int, ...]
     brokers: tuple[str, ...]
 
 
-_EFFORT = Effort(rounds=5, batches=100, brokers=_BROKERS)
-_QUICK = Effort(rounds=1, batches=3, brokers=("none", "Celery, Redis", "BullMQ"))
+_EFFORT = Effort(rounds=5, batches=100, workers=(1, 2, 4), brokers=_BROKERS)
+_QUICK = Effort(rounds=1, batches=3, workers=(1, 2), brokers=("none", "BullMQ"))
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def throughputs(effort: Effort, store: str, broker: str) -> dict[int, float]:
     Operations per second, by the number of processes.
     """
     found = {}
-    for workers in (1, *_BARS):
+    for workers in effort.workers:
         with serving(store, broker, workers) as client:
             # Until each process has its app.
             for _ in range(2):

@@ -76,7 +76,9 @@ def test_background_without_redis_says_what_to_install(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("name", ["overhead", "steps", "background", "client", "candidates"])
+@pytest.mark.parametrize(
+    "name", ["overhead", "steps", "background", "queues", "client", "candidates"]
+)
 def test_the_others_can_be_tried_out(name, tmp_path):
     """
     Their last line is one JSON object.
