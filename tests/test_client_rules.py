@@ -189,10 +189,12 @@ async def test_a_request_that_never_left_is_sent_again():
     """
     refused = httpx.ConnectError("refused")
     async with behind(POST=[refused], retries=1, lifespan=False) as (client, gateway):
+        is_taken_to_keep = client.keeps_batches
         client._talk.keeps = False
         assert len(await client.send(POSTS)) == 10
 
     assert gateway.sent() == [10, 10]
+    assert (is_taken_to_keep, client.keeps_batches) == (True, False)
 
 
 async def test_what_did_not_fit_is_sent_again():

@@ -155,7 +155,8 @@ class Background:
         share = Share(batch_id, chunk)
         if self._is_on:
             await self._take(share)
-        elif self._dispatch is not None:
+        else:
+            assert self._dispatch is not None
             await self._dispatch.pass_on(share, self._has_stopped)
 
     async def _take(self, share: Share) -> None:

@@ -136,6 +136,17 @@ async def test_t43_a_record_of_rubbish_holds_up_no_other(server, old, field, cap
     assert spoiled in held or "cannot be read" in caplog.text
 
 
+async def test_t43_a_record_of_rubbish_is_told_to_nobody(server, old, caplog):
+    """
+    T43: what is overdue besides is.
+    """
+    spoiled, batch_id = await created(old), await created(old)
+    server.client.hset(key_of(old, spoiled, "rec"), "updated_at", "x")
+
+    assert await old.overdue(60) == [(batch_id, None)]
+    assert "cannot be read" in caplog.text
+
+
 async def test_t43_a_server_that_is_away_is_no_record_of_rubbish(tmp_path):
     """
     T43: then nothing can be claimed at all, and that is said.
@@ -144,8 +155,9 @@ async def test_t43_a_server_that_is_away_is_no_record_of_rubbish(tmp_path):
         async with opened(proc.url, encryption_key=OLD) as store:
             batch_id = await created(store)
             proc.kill()
-            with pytest.raises(StoreUnavailable):
-                await store.claim(LEASE, batch_id)
+            for ask in (store.claim(LEASE, batch_id), store.overdue(60)):
+                with pytest.raises(StoreUnavailable):
+                    await ask
 
 
 @pytest.mark.parametrize("settings", [{"encryption_key": OLD}, {"allow_clear_text": True}])
