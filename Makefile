@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 BIN := .venv/bin
+# Many tests wait for servers: one process more than two cores have.
+PROCESSES := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? 3 : n > 6 ? 6 : n)))
 
 .PHONY: help demo test wide check docs bench fuzz chaos mutants soak clean
 
@@ -27,12 +29,12 @@ test: $(BIN)/.installed-test ## Run all tests, with full branch coverage of src
 	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl rabbitmq-server socat chromium tmux
 	@scripts/node_modules.sh
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal \
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist=worksteal \
 		--cov=asgi_batch --cov-branch --cov-fail-under=100
 
 wide: $(BIN)/.installed-test ## Run the tests with all drivers, event loops and servers that there are
 	@scripts/need.sh redis-server pg_ctlcluster=postgresql faketime openssl chromium
-	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal -m wide
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist=worksteal -m wide
 
 check: $(BIN)/.installed-check ## Format, lint, types, layers and sizes
 	@echo "Checking format"
