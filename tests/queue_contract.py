@@ -25,7 +25,8 @@ class QueueContract:
         """
         Each runs once, in worker processes and not in the server's, and several have their part.
         """
-        final, runs, violations = scene.carry_out(submission_of(tag, COUNT))
+        # A chunk takes half a second, so that no process can have taken all of them by then.
+        final, runs, violations = scene.carry_out(submission_of(tag, COUNT, seconds=0.1))
 
         assert violations == []
         assert final.document["status"] == "completed"

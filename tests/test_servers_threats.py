@@ -282,7 +282,7 @@ def test_t34_t36_t37_t38_t47_t50_batches_of_the_background(server):
     DELETE change one.
     """
     user = f"user-{time.monotonic_ns()}"
-    slow = [get("/slow")] * 45
+    slow = [get("/slower")] * 45
     first = send(server, *slow, **{"x-user": user, "idempotency-key": "k"}).json()
     again = send(server, *slow, **{"x-user": user, "idempotency-key": "k"}).json()
     other_body = send(server, *slow[1:], **{"x-user": user, "idempotency-key": "k"})

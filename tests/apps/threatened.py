@@ -81,10 +81,18 @@ async def slow(_):
     return Response(status_code=204)
 
 
+async def slower(_):
+    """
+    One that takes longer.
+    """
+    await anyio.sleep(1)
+    return Response(status_code=204)
+
+
 def _routes():
     yield Route("/seen", seen, methods=["GET", "POST"])
     yield Route("/admin/{rest:path}", seen, methods=["GET", "POST"])
-    for endpoint in (leave, huge, crash, cookie, redirect, slow):
+    for endpoint in (leave, huge, crash, cookie, redirect, slow, slower):
         yield Route(f"/{endpoint.__name__}", endpoint)
 
 
