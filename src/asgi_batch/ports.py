@@ -22,6 +22,9 @@ from asgi_batch._core.records import (
     Snapshot,
 )
 from asgi_batch._core.reports import BatchReport, Mode
+
+# What a plug raises that is set up in a wrong way: it finds all it needs of the house here.
+from asgi_batch.errors import ConfigurationError as ConfigurationError  # noqa: PLC0414
 from asgi_batch.types import ASGIApp
 
 #: Makes the transaction of one atomic batch. It is entered before the first operation, in a context

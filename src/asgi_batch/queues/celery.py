@@ -19,8 +19,7 @@ from anyio.from_thread import start_blocking_portal
 from celery import Celery, signals
 from celery.exceptions import Reject
 
-from asgi_batch.errors import ConfigurationError
-from asgi_batch.ports import Run, Working
+from asgi_batch.ports import ConfigurationError, Run, Working
 
 # What senders may cost while the broker is away: the sweeper sends again what they could not.
 _RETRY: Final = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2}
