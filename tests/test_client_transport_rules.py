@@ -210,3 +210,15 @@ async def test_an_operation_that_must_not_run_twice_gets_the_answer_of_the_batch
     assert [each.json()["code"] for each in patched] == ["response_too_large"] * 3
     assert travelled(patched + got) == [3] * 3 + [0] * 3
     assert [each.status_code for each in got] == [200] * 3
+
+
+async def test_what_is_known_of_a_server_is_known_of_that_one():
+    """
+    Another one may have an endpoint, and requests to both share no batch.
+    """
+    async with behind(OPTIONS=[(404, b"", {})]) as (client, _):
+        headers = {"host": "test"}
+        first = await together(client, path="http://a/items/{}", headers=headers)
+        second = await together(client, path="http://b/items/{}", headers=headers)
+
+    assert travelled(first + second) == [0] * 3 + [3] * 3
