@@ -65,7 +65,8 @@ soak: $(BIN)/.installed-test ## Run under load and faults for MINUTES=5, and see
 fuzz: $(BIN)/.installed-test ## Look for input that breaks something, for ten minutes or so
 	@HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest \
 		-n auto --maxprocesses=4 \
-		tests/test_fuzz.py tests/test_openapi.py tests/test_routes.py tests/core tests/dialects
+		tests/test_fuzz.py tests/test_openapi.py tests/test_routes.py tests/core tests/dialects \
+		tests/stores/test_model.py
 
 chaos: $(BIN)/.installed-test ## Kill, pause and cut off servers for half an hour; ITERATIONS=500
 	@scripts/need.sh redis-server

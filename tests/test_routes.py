@@ -60,7 +60,7 @@ def targets(draw):
 @pytest.mark.parametrize(
     ("framework", "anyio_backend"), [(each, ("asyncio", {"use_uvloop": False})) for each in ROUTERS]
 )
-@settings(max_examples=4 * EXAMPLES)
+@settings(max_examples=2 * EXAMPLES)
 @given(
     place=st.sampled_from(list(PLACES.values())),
     target=targets(),

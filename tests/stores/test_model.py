@@ -165,5 +165,5 @@ def test_redis_does_as_memory_does(server):
     """
     machine = type("Machine", (Stores,), {"proc": server})
     case = machine.TestCase
-    case.settings = settings(max_examples=settings.default.max_examples // 2)
+    case.settings = settings(max_examples=settings.default.max_examples // 4)
     case("runTest").runTest()
