@@ -38,7 +38,7 @@ class Accepted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """
     A batch that the server carries out in the background.
 
-    Args:
+    Attributes:
         batch_id: Its id.
         total: How many operations it has.
         durability: What it survives: ``"process"`` or ``"store"``.
