@@ -341,11 +341,12 @@ class TestPace:
         assert seen.index("other") <= 1
         assert not re.search("aa|bb|cc", rounds[:-2])
 
-    async def test_a_slice_of_the_background_is_short(self):
+    async def test_a_slice_of_the_background_is_short(self, monkeypatch):
         """
         Nobody waits there, and requests wait less; still less beside several batches, of which
         each runs another time before it.
         """
+        monkeypatch.setattr("asgi_batch._worker.monotonic", lambda: 1000.0)
         turns = Turns()
         own, background, shared = Pace(), Pace(turns), Pace(turns)
         own.start()

@@ -349,7 +349,8 @@ class TestRedis:
         accepted = [answer.json()["batchId"] for answer in answers if answer.status == 202]
 
         assert len(answers) == 2 * FIFTY
-        assert {answer.status for answer in answers} <= {200, 202}
+        assert {answer.status for answer in answers} <= {200, 202, 503}
+        assert waited or accepted
         assert len(waited) <= 1
         assert len(set(accepted)) <= 1
         assert len(list(redis.client.scan_iter("*:rec"))) == 1

@@ -35,7 +35,18 @@ _OF_BATCH = re.compile(r"\{ab:(\d+)\}:b:([^:]+):(?:rec|ops|res|lease|\d+:rec|\d+
 _OF_SHARD = re.compile(r"\{ab:\d+\}:(?:queue|chunks|name:[0-9a-f]{64}|owner:\w+)")
 
 
-@pytest.fixture(scope="session", params=_STORES)
+def pytest_generate_tests(metafunc):
+    """
+    Each test that has to do with a store is done with all kinds, or with those that its file names.
+
+    A fixture that files override would leave the event loop of another file in place.
+    """
+    if "kind" in metafunc.fixturenames:
+        kinds = getattr(metafunc.module, "KINDS", _STORES)
+        metafunc.parametrize("kind", kinds, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def kind(request):
     """
     Which store on which event loop.

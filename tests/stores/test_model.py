@@ -4,7 +4,6 @@ Two stores side by side: whatever is done to both, Redis answers as memory does.
 
 import asyncio
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -31,12 +30,8 @@ SAVINGS = st.builds(
 PICKS = st.integers(0, 50)
 
 
-@pytest.fixture(params=["asyncio"])
-def kind():
-    """
-    Nothing here depends on the event loop.
-    """
-    return "redis-asyncio"
+# Nothing here depends on the event loop.
+KINDS = ["redis-asyncio"]
 
 
 class Stores(RuleBasedStateMachine):

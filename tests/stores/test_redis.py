@@ -32,16 +32,13 @@ from store_support import (
     saving,
 )
 from support import until
+from wide import widely
 
 WEEK = 7 * 24 * 3600
 
 
-@pytest.fixture(scope="session", params=["redis-asyncio", "redis-uvloop"])
-def kind(request):
-    """
-    The Redis store on the event loops that it runs on.
-    """
-    return request.param
+# The Redis store on the event loops that it runs on.
+KINDS = ["redis-asyncio", *widely("redis-uvloop")]
 
 
 @pytest.fixture

@@ -12,13 +12,8 @@ from store_support import claimed, created, saving
 from stores.conftest import assert_keys_are_whole
 from stores.test_contract import *  # noqa: F403
 
-
-@pytest.fixture(scope="session", params=["redis-asyncio"])
-def kind(request):
-    """
-    The event loop makes no difference to slots.
-    """
-    return request.param
+# The event loop makes no difference to slots.
+KINDS = ["redis-asyncio"]
 
 
 @pytest.fixture(scope="module")

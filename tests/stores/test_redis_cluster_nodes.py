@@ -27,12 +27,8 @@ from stores.test_contract_chunks import *  # noqa: F403
 _OPTIONS = ("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
 
 
-@pytest.fixture(scope="session", params=["redis-asyncio"])
-def kind(request):
-    """
-    The event loop makes no difference to slots.
-    """
-    return request.param
+# The event loop makes no difference to slots.
+KINDS = ["redis-asyncio"]
 
 
 @pytest.fixture(scope="module")

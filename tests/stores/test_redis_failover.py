@@ -19,14 +19,10 @@ from redis_support import SOON, TTL, assert_pool_is_whole, how_long, insist, ope
 from servers import HOST, free_port
 from store_support import LEASE, a_batch, claimed, counts, created, saving
 from support import respond, until
+from wide import widely
 
-
-@pytest.fixture(scope="session", params=["redis-asyncio", "redis-uvloop"])
-def kind(request):
-    """
-    The Redis store on the event loops that it runs on.
-    """
-    return request.param
+# The Redis store on the event loops that it runs on.
+KINDS = ["redis-asyncio", *widely("redis-uvloop")]
 
 
 @contextmanager

@@ -8,16 +8,13 @@ import pytest
 from asgi_batch.errors import TooManyBatches
 from redis_support import key_of
 from store_support import LEASE, a_batch, saving
+from wide import widely
 
 OWNER = "mine"
 
 
-@pytest.fixture(scope="session", params=["redis-asyncio", "redis-uvloop"])
-def kind(request):
-    """
-    The Redis store on the event loops that it runs on.
-    """
-    return request.param
+# The Redis store on the event loops that it runs on.
+KINDS = ["redis-asyncio", *widely("redis-uvloop")]
 
 
 async def owned(store, name=None, owner_limit=2):

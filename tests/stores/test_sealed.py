@@ -23,12 +23,8 @@ OLD, NEW = b"o" * 32, b"n" * 32
 TTL = 60.0
 
 
-@pytest.fixture(scope="session", params=["redis-asyncio"])
-def kind(request):
-    """
-    What is sealed is the same on every event loop.
-    """
-    return request.param
+# What is sealed is the same on every event loop.
+KINDS = ["redis-asyncio"]
 
 
 @pytest.fixture

@@ -9,16 +9,13 @@ from asgi_batch.errors import RecordCorrupt, StoreUnavailable
 from redis_server import redis_server
 from redis_support import key_of, opened
 from store_support import LEASE, claimed, created, saving
+from wide import widely
 
 OLD, NEW = b"o" * 32, b"n" * 32
 
 
-@pytest.fixture(scope="session", params=["redis-asyncio", "redis-uvloop"])
-def kind(request):
-    """
-    The Redis store on the event loops that it runs on.
-    """
-    return request.param
+# The Redis store on the event loops that it runs on.
+KINDS = ["redis-asyncio", *widely("redis-uvloop")]
 
 
 @pytest.fixture
