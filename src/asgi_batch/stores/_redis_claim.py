@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from asgi_batch._core.records import Claim, Share
@@ -62,31 +64,34 @@ class Claimer:
 
     async def _postpone(self, link: AnyLink, share: Share, delay: float) -> bool:
         args = (share.batch_id, number_of(share), milliseconds(delay))
-        try:
-            return bool(await link.run(scripts.POSTPONE, self._keys.of(*share), *args))
-        except StoreUnavailable as error:
-            if not is_of_a_script(error):
-                raise
-            self._leave(share.batch_id, share.batch_id.encode(), "a record that cannot be read")
-            return False
+        is_due = 0
+        with self._leaving_rubbish(share.batch_id):
+            is_due = await link.run(scripts.POSTPONE, self._keys.of(*share), *args)
+        return bool(is_due)
 
     async def _take(self, link: AnyLink, share: Share, token: str, lease: int) -> Claim | None:
         batch_id, chunk = share
         seal = self._seal_of(batch_id)
         keys = self._keys.of(batch_id, chunk)
         args = (token, batch_id, lease, MAX_AGE * 1000, number_of(share), *seal.heads)
-        try:
+        claim = None
+        with self._leaving_rubbish(batch_id):
             answer: Any = await link.run(scripts.CLAIM, keys, *args)
             if isinstance(answer, bytes):
                 reason = f"sealed with key {answer[2:].hex()}, which this process does not have"
                 self._leave(batch_id, answer, reason)
-                return None
-            return claim_of(share, answer, seal) if answer else None
+            elif answer:
+                claim = claim_of(share, answer, seal)
+        return claim
+
+    @contextmanager
+    def _leaving_rubbish(self, batch_id: str) -> Iterator[None]:
+        try:
+            yield
         except (StoreUnavailable, ValueError) as error:
             if isinstance(error, StoreUnavailable) and not is_of_a_script(error):
                 raise
             self._leave(batch_id, batch_id.encode(), "a record that cannot be read")
-            return None
 
     def _leave(self, batch_id: str, key: bytes, reason: str) -> None:
         if key not in self._told:
