@@ -31,12 +31,12 @@ def anyio_backend(request):
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
-@pytest.fixture(params=["asyncpg", "psycopg"])
+@pytest.fixture(params=["asyncpg", *widely("psycopg")])
 def place(request, postgres, tmp_path):
     return place_for(request.param, lambda: postgres, tmp_path)
 
 
-@pytest.fixture(params=["asyncpg", "psycopg", "aiosqlite"])
+@pytest.fixture(params=["asyncpg", *widely("psycopg"), "aiosqlite"])
 def any_place(request, tmp_path):
     return place_for(request.param, lambda: request.getfixturevalue("postgres"), tmp_path)
 
