@@ -68,12 +68,12 @@ class Case(NamedTuple):
     One way in which requests are made.
     """
 
-    library: str
+    flavour: str
     distance: int
     at_a_time: int
 
     def __str__(self) -> str:
-        return f"{self.library}, {self.distance} ms away, {self.at_a_time} at a time"
+        return f"{self.flavour}, {self.distance} ms away, {self.at_a_time} at a time"
 
 
 async def _fetch(client: Any, count: int, at_a_time: int) -> tuple[float, list[Any]]:
@@ -112,7 +112,7 @@ async def _compare(case: Case, port: int, effort: Effort) -> dict[str, list[floa
     """
     Seconds of each round, with the transport and without.
     """
-    library = LIBRARIES[case.library]
+    library = LIBRARIES[case.flavour]
     taken: dict[str, list[float]] = {"without": [], "with": []}
     plain = library.AsyncHTTPTransport()
     batching = BatchTransport(library.AsyncHTTPTransport())
@@ -207,7 +207,7 @@ def _report(
     bars = [
         Bar(name=f"{case}: with / without", value=ratio, limit=RATIO_BAR, at_least=True)
         for case, ratio in ratios.items()
-        if case.library == "httpx" and case.at_a_time == AT_A_TIME[0]
+        if case.flavour == "httpx" and case.at_a_time == AT_A_TIME[0]
     ]
     name = f"memory for {effort.many} / for {effort.few}"
     bars.append(Bar(name=name, value=many / few, limit=MEMORY_BAR))

@@ -436,16 +436,25 @@ async def test_a_batch_that_cannot_be_read_fails_once(store, queue):
     assert (snapshot.status, snapshot.error) == ("failed", "record_corrupt")
 
 
-async def test_f35_what_has_to_be_sent_again_is_asked_until_the_store_is_back(store, queue, caplog):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (StoreUnavailable("It does not answer."), "not known"),
+        (RuntimeError("A bug."), "it goes on"),
+    ],
+)
+async def test_f35_what_has_to_be_sent_again_is_asked_until_the_store_is_back(
+    store, queue, caplog, error, message
+):
     """
-    A process that cannot be told goes on asking.
+    A process that cannot be told goes on asking, and carries on with all else.
     """
     async with web(App(), store, queue) as middleware, worker(App(), store, queue):
         queue.is_losing = True
         batch_id = await accepted(middleware, *reads(3))
         await until(lambda: queue.sent)
-        store.errors["overdue"] = StoreUnavailable("It does not answer.")
-        await until(lambda: "not known" in caplog.text)
+        store.errors["overdue"] = error
+        await until(lambda: message in caplog.text)
         queue.is_losing = False
         del store.errors["overdue"]
         store._clock.now += 31

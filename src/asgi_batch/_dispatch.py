@@ -79,3 +79,5 @@ class Dispatch:
                 await self.tell(await self._store.overdue(self._limits.resend_interval))
             except AsgiBatchError as error:
                 logger.warning("What has to be sent again is not known: %s", error)
+            except Exception:
+                logger.exception("Looking for what has to be sent again failed; it goes on.")
