@@ -8,7 +8,7 @@ a call does, and what becomes of its errors, is in `bulk`.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import Context, ContextVar
 from functools import partial
@@ -93,7 +93,7 @@ class Gathering:
         self._due: deque[Group] = deque()
         self._running: set[Group] = set()
         self.bystanders = Bystanders(crew, self._door)
-        self.ready: dict[int, list[Waiter]] = {}
+        self.ready: OrderedDict[int, list[Waiter]] = OrderedDict()
 
     def open(self, tasks: Tasks, context: Context) -> None:
         """
