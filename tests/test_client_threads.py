@@ -85,6 +85,41 @@ def test_threads_learn_of_a_lost_connection(library):
         together(client, ("GET", "/a"), ("GET", "/b"))
 
 
+def test_threads_use_the_transport_inside_as_it_is_meant(server, library):
+    """
+    It is entered and left, and what cannot be read gives its connection back.
+    """
+
+    class Watched(library.BaseTransport):
+        def __init__(self):
+            self.inner = library.HTTPTransport()
+            self.responses = []
+
+        def __enter__(self):
+            self.inner.__enter__()
+            return self
+
+        def __exit__(self, *error):
+            self.inner.__exit__(*error)
+            self.inner = None
+
+        def handle_request(self, request):
+            response = self.inner.handle_request(request)
+            if request.url.path == "/batch" and request.method == "POST":
+                response.headers["content-encoding"] = "gzip"
+            self.responses.append(response)
+            return response
+
+    inner = Watched()
+    transport = BatchTransport(inner, max_operations=2, max_delay=20)
+    client = library.Client(base_url=server.url, transport=transport)
+    with client, pytest.raises(library.DecodingError):
+        together(client, ("GET", "/items/1"), ("GET", "/items/2"))
+
+    assert inner.inner is None
+    assert [each.is_closed for each in inner.responses] == [True, True]
+
+
 def test_a_thread_that_is_interrupted_leaves_the_others_alone(server, library, monkeypatch):
     """
     Another one sends the batch in its place.

@@ -495,14 +495,26 @@ async def test_an_app_may_be_mounted(server, library):
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [({"path": "batch"}, "write a path"), ({"methods": ["get"]}, "write some of")],
+    [
+        ({"transport": httpx.AsyncClient()}, "give a transport"),
+        ({"path": "batch"}, "write a path"),
+        ({"path": None}, "write a path"),
+        ({"methods": ["get"]}, "write some of"),
+        ({"methods": "GET"}, "write a list"),
+        ({"exclude": "/login"}, "write a list"),
+        ({"exclude": [1]}, "write a list"),
+        ({"operation_headers": "X-Tenant"}, "write a list"),
+        ({"max_operations": 0}, "write a whole number"),
+        ({"max_delay": -1}, "write seconds"),
+        ({"max_delay": "1"}, "write seconds"),
+    ],
 )
 def test_arguments_that_cannot_be_are_refused(options, sentence):
     """
     At once, with a sentence.
     """
     with pytest.raises(ConfigurationError, match=sentence):
-        BatchTransport(httpx.AsyncHTTPTransport(), **options)
+        BatchTransport(**{"transport": httpx.AsyncHTTPTransport(), **options})
 
 
 def test_it_is_a_transport_of_both_libraries():

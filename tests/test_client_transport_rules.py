@@ -4,6 +4,7 @@ What the transport makes of servers, and of things in between, that answer other
 A gateway in front of the app answers in their place.
 """
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import anyio
@@ -222,3 +223,125 @@ async def test_what_is_known_of_a_server_is_known_of_that_one():
         second = await together(client, path="http://b/items/{}", headers=headers)
 
     assert travelled(first + second) == [0] * 3 + [3] * 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, b"<html>", {}),
+        (200, b'{"results": []}', {}),
+        (200, b'{"results": [{"id": "0", "status": 200, "result": "?", "encoding": "base64"}]}', {}),
+        (204, b"", {}),
+    ],
+    ids=["page", "too few", "no base64", "nothing"],
+)
+async def test_an_answer_that_is_none_is_asked_for_once(answer):
+    """
+    Nobody knows what a gateway that says 200 has done: only what may run twice goes out again.
+    """
+    async with behind(OPTIONS=[LIMITS], POST=[answer]) as (client, gateway):
+        responses = await together(client)
+    assert [each.status_code for each in responses] == [200] * 3
+    assert gateway.sent() == [3]
+
+    options = {"methods": ["POST"]}
+    async with behind(options=options, OPTIONS=[LIMITS], POST=[answer]) as (client, gateway):
+        errors = await together(client, "POST", path="/items", json={})
+    assert [type(each) for each in errors] == [httpx.RemoteProtocolError] * 3
+    assert asked(gateway) == ["OPTIONS", "POST"]
+    assert len(gateway.requests) == 2
+
+
+class Broken(Exception):
+    """
+    Made from something else than what it says.
+    """
+
+    def __init__(self, line, reason):
+        super().__init__(f"{line}: {reason}")
+
+
+async def test_errors_of_whatever_kind_are_those_of_each():
+    """
+    Also one that cannot be copied; and no request runs twice for it.
+    """
+    options = {"methods": ["POST"]}
+    broken = Broken(7, "cut")
+    async with behind(options=options, OPTIONS=[LIMITS], POST=[broken]) as (client, gateway):
+        with pytest.raises(ExceptionGroup) as raised:
+            await together(client, "POST", path="/items", json={})
+
+    assert raised.group_contains(Broken, match="7: cut")
+    assert not raised.group_contains(TypeError)
+    assert gateway.sent() == [3]
+
+
+class Watched(httpx.ASGITransport):
+    """
+    Knows its responses, and whether it is in use.
+    """
+
+    def __init__(self, app):
+        super().__init__(app)
+        self.responses = []
+        self.events = []
+
+    async def __aenter__(self):
+        self.events.append("entered")
+        return self
+
+    async def __aexit__(self, *error):
+        self.events.append("left")
+
+    async def handle_async_request(self, request):
+        response = await super().handle_async_request(request)
+        self.responses.append(response)
+        return response
+
+
+# httpx leaves its generators lie then, which trio warns of.
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_response_that_cannot_be_read_gives_its_connection_back():
+    """
+    The batch was answered with what is not what it is said to be.
+    """
+    packed = (200, b"no gzip", {"content-encoding": "gzip"})
+    inner = Watched(Gateway(called.api, OPTIONS=[LIMITS], POST=[packed]))
+    transport = BatchTransport(inner)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        errors = await together(client)
+
+    assert [type(each) for each in errors] == [httpx.DecodingError] * 3
+    assert [each.is_closed for each in inner.responses] == [True, True]
+
+
+async def test_the_transport_inside_is_entered_and_left():
+    """
+    As it would be without the one around it.
+    """
+    inner = Watched(called.api)
+    async with httpx.AsyncClient(transport=BatchTransport(inner)):
+        assert inner.events == ["entered"]
+
+    assert inner.events == ["entered", "left"]
+
+
+def test_nobody_waits_for_a_loop_that_has_ended():
+    """
+    A request that waits in one event loop is not joined by those of another.
+    """
+    app = BatchMiddleware(called.api)
+    transport = BatchTransport(httpx.ASGITransport(app), max_operations=2, max_delay=0.2)
+    client = httpx.AsyncClient(transport=transport, base_url="http://test")
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    stopped = first.create_task(client.get("/items/1"))
+    first.run_until_complete(asyncio.sleep(0))
+
+    answered = second.run_until_complete(client.get("/items/2"))
+
+    assert travelled([answered]) == [0]
+    stopped.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        first.run_until_complete(stopped)
+    first.close()
+    second.close()

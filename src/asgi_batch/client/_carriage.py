@@ -44,11 +44,13 @@ class Key(NamedTuple):
         origin: Scheme, host and port.
         shared: Headers that only the batch request can have: who asks, and in which way.
         timeout: Time limits.
+        loop: The event loop that they wait in; None in threads.
     """
 
     origin: tuple[str, str, int | None]
     shared: tuple[tuple[bytes, bytes], ...]
     timeout: tuple[tuple[str, Any], ...]
+    loop: Any = None
 
 
 class Call:

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, current_token
 
 from asgi_batch.client._carriage import Boarding, Call, Key
 from asgi_batch.client._effects import Reply
@@ -125,6 +125,8 @@ class TaskGathering(_Gathering):
         """
         call = self._admit(request)
         if call is not None:
+            # Nobody may wait for a leader whose event loop has ended.
+            call.key = call.key._replace(loop=current_token())
             await self._travel(call)
             if call.outcome is not ALONE:
                 return response_of(call)
@@ -168,12 +170,19 @@ class TaskGathering(_Gathering):
             journey = self._journeys.journey(calls)
             while (request := _next(journey, landed)) is not None:
                 try:
-                    response = await self._inner.handle_async_request(request)
-                    await response.aread()
-                    landed = _landed(response)
+                    landed = await self._fetch(request)
                 except Exception as error:  # noqa: BLE001
                     landed = error
         self._tell(group)
+
+    async def _fetch(self, request: Any) -> Landed:
+        response = await self._inner.handle_async_request(request)
+        try:
+            await response.aread()
+        finally:
+            # Whoever cannot read a response to its end has to give its connection back.
+            await response.aclose()
+        return _landed(response)
 
 
 class ThreadGathering(_Gathering):
@@ -235,13 +244,19 @@ class ThreadGathering(_Gathering):
         journey = self._journeys.journey(calls)
         while (request := _next(journey, landed)) is not None:
             try:
-                response = self._inner.handle_request(request)
-                response.read()
-                landed = _landed(response)
+                landed = self._fetch(request)
             except Exception as error:  # noqa: BLE001
                 landed = error
         with self._lock:
             self._tell(group)
+
+    def _fetch(self, request: Any) -> Landed:
+        response = self._inner.handle_request(request)
+        try:
+            response.read()
+        finally:
+            response.close()
+        return _landed(response)
 
 
 def _next(journey: Journey, landed: Landed | Exception | None) -> Any:

@@ -125,17 +125,36 @@ class Journeys:
             landed = yield self._request(calls)
             if isinstance(landed, Exception):
                 for call in calls:
-                    call.outcome = copy(landed)
+                    call.outcome = _copy_of(landed)
                 return
-            if landed.reply.status == _DONE:
-                results = decode_page(landed.reply.content).results
-                for call, result in zip(calls, results, strict=True):
-                    call.outcome = _outcome(call, result, landed, len(calls))
+            if landed.reply.status < _REDIRECT and landed.reply.status != _ACCEPTED:
+                self._arrive(calls, landed)
                 return
             calls = self._after(calls, landed)
             if not calls:
                 return
         _leave_alone(calls)
+
+    def _arrive(self, calls: list[Call], landed: Landed) -> None:
+        """
+        Give each of *calls* its result.
+        """
+        try:
+            results = decode_page(landed.reply.content).results
+            outcomes: list[Alone | Arrived | Exception] = [
+                _outcome(call, result, landed, len(calls))
+                for call, result in zip(calls, results, strict=True)
+            ]
+        except (msgspec.DecodeError, ValueError) as error:
+            # Something in between has answered, and what it has done with the batch is unknown.
+            self._known.pop(calls[0].key.origin, None)
+            kind = flavour_of(calls[0].request).RemoteProtocolError
+            outcomes = [
+                ALONE if call.is_repeatable else kind(f"This is no answer to a batch: {error}.")
+                for call in calls
+            ]
+        for call, outcome in zip(calls, outcomes, strict=True):
+            call.outcome = outcome
 
     def _request(self, calls: list[Call]) -> Any:
         flavour = flavour_of(calls[0].request)
@@ -175,6 +194,17 @@ class Journeys:
             self._known[origin] = learnt
         _share(calls, landed, refusal)
         return []
+
+
+def _copy_of(error: Exception) -> Exception:
+    """
+    An exception for one request of those that have met with *error*.
+    """
+    try:
+        return copy(error)
+    except Exception:  # noqa: BLE001
+        # Its class wants to be made in another way.
+        return error
 
 
 def _gave_up(calls: list[Call], left: list[Call]) -> bool:
@@ -261,8 +291,8 @@ def _extensions(call: Call) -> dict[str, Any]:
 
 _USUAL: Final = ServerLimits()
 _ATTEMPTS: Final = 3
-_DONE: Final = 200
 _ACCEPTED: Final = 202
+_REDIRECT: Final = 300
 _ERROR: Final = 400
 _SKIPPED: Final = 424
 _SERVER_ERROR: Final = 500

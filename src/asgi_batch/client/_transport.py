@@ -5,7 +5,8 @@ A transport for httpx and httpx2 that turns requests of the same moment into one
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -72,15 +73,14 @@ class BatchTransport(_Base):
         max_operations: int | None = None,
         max_delay: float | None = None,
     ) -> None:
-        if not path.startswith("/"):
-            raise ConfigurationError(f"BatchTransport(path={path!r}): write a path, as '/batch'.")
+        _check(transport, path, max_operations, max_delay)
         self._transport = transport
         boarding = Boarding(
             path=path,
             root_path=root_path,
-            methods=methods,
-            operation_headers=operation_headers,
-            exclude=exclude,
+            methods=_listed("methods", methods),
+            operation_headers=_listed("operation_headers", operation_headers),
+            exclude=_listed("exclude", exclude),
         )
         journeys = Journeys(boarding, max_operations)
         self._tasks = TaskGathering(transport, boarding, journeys, max_delay, anyio.Event)
@@ -98,6 +98,30 @@ class BatchTransport(_Base):
         """
         return self._threads.send(request)
 
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    def __enter__(self) -> Self:
+        self._transport.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        self._transport.__exit__(kind, error, trace)
+
     async def aclose(self) -> None:
         """
         Close the transport inside.
@@ -109,3 +133,30 @@ class BatchTransport(_Base):
         Close the transport inside.
         """
         self._transport.close()
+
+
+def _check(transport: object, path: object, most: object, delay: object) -> None:
+    """
+    See that the arguments of a `BatchTransport` are what they should be.
+    """
+    if not (hasattr(transport, "handle_async_request") or hasattr(transport, "handle_request")):
+        told = f"{transport!r:.100}): give a transport, as httpx.AsyncHTTPTransport()."
+    elif not (isinstance(path, str) and path.startswith("/")):
+        told = f"path={path!r:.100}): write a path, as '/batch'."
+    elif not (most is None or (isinstance(most, int) and most > 0)):
+        told = f"max_operations={most!r:.100}): write a whole number above 0."
+    elif not (delay is None or (isinstance(delay, (int, float)) and delay >= 0)):
+        told = f"max_delay={delay!r:.100}): write seconds."
+    else:
+        return
+    raise ConfigurationError(f"BatchTransport({told}")
+
+
+def _listed(name: str, texts: Iterable[str]) -> tuple[str, ...]:
+    """
+    *texts* as they were listed; one that stands alone would be taken for its letters.
+    """
+    listed = () if isinstance(texts, str) else tuple(texts)
+    if isinstance(texts, str) or not all(isinstance(each, str) for each in listed):
+        raise ConfigurationError(f'BatchTransport({name}={texts!r:.100}): write a list, ["…", "…"].')
+    return listed
