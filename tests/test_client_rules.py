@@ -5,6 +5,7 @@ A gateway in front of the app answers in their place.
 """
 
 import json
+import pickle
 from contextlib import asynccontextmanager, suppress
 
 import httpx
@@ -14,11 +15,14 @@ import pytest
 from apps import called
 from asgi_batch import BatchMiddleware, ConfigurationError, Limits
 from asgi_batch.client import (
+    AnswerUnreadable,
     AsyncBatchClient,
     BatchClient,
     BatchFailed,
     Operation,
+    OperationFailed,
     RequestRefused,
+    Result,
     ResultNotReady,
     _run,
 )
@@ -305,6 +309,59 @@ async def test_a_batch_that_ends_without_its_results_is_an_error():
                 pass
 
     assert (caught.value.batch_id, caught.value.code) == ("b", "unreadable")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((200, b"<!doctype html><title>Shop", {}), "<!doctype html><title>Shop"),
+        ((200, b'{"results": []}', {}), "0 results for 1 operations"),
+        ((202, b"{}", {}), "{}"),
+        ((204, b"", {}), ""),
+    ],
+)
+async def test_what_is_no_batch_endpoint_is_told(answer, said):
+    """
+    A wrong URL is often answered with the start page of an app in the browser.
+    """
+    pages = [answer] * 3
+    async with behind(POST=pages, GET=pages, DELETE=[answer]) as (client, _):
+        with pytest.raises(AnswerUnreadable, match=f"no answer of a batch endpoint: {said}"):
+            await client.send(GETS[:1])
+        for calling in (client.submit(GETS[:1]), client.status("b")):
+            with pytest.raises(AnswerUnreadable):
+                await calling
+
+
+@pytest.mark.parametrize("options", [{"on_error": "fail"}, {"invalid": "skip"}])
+async def test_terms_that_cannot_be_are_refused(options):
+    """
+    What is misspelt would mean the opposite of what was wanted.
+    """
+    async with behind() as (client, gateway):
+        with pytest.raises(ConfigurationError, match=r"write '.*' or '.*'"):
+            await client.send(GETS, **options)
+
+    assert gateway.requests == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestRefused(422, "invalid_batch", "No.", problems=[{"index": 1}], retry_after=2.0),
+        OperationFailed("No.", Result(id="a", index=0, status=404, content=b"null")),
+        BatchFailed("b", "unreadable"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_come_back_from_another_process(error):
+    """
+    As they were: pools of processes and queues of tasks hand them on.
+    """
+    again = pickle.loads(pickle.dumps(error))
+
+    assert (type(again), str(again)) == (type(error), str(error))
+    assert vars(again) == vars(error)
 
 
 async def test_a_batch_is_put_together_call_by_call():

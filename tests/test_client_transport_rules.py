@@ -230,7 +230,11 @@ async def test_what_is_known_of_a_server_is_known_of_that_one():
     [
         (200, b"<html>", {}),
         (200, b'{"results": []}', {}),
-        (200, b'{"results": [{"id": "0", "status": 200, "result": "?", "encoding": "base64"}]}', {}),
+        (
+            200,
+            b'{"results": [{"id": "0", "status": 200, "result": "?", "encoding": "base64"}]}',
+            {},
+        ),
         (204, b"", {}),
     ],
     ids=["page", "too few", "no base64", "nothing"],

@@ -50,12 +50,15 @@ class Server:
             with library.Client(headers=list(self.headers), timeout=timeout) as http:
                 yield BatchClient(http, self.url)
         except (library.HTTPError, library.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise TransportProblem(f"{self.url} cannot be reached: {reason}.") from error
+            raise TransportProblem(f"{self.url} cannot be reached: {_reason(error)}.") from error
         except RequestRefused as refusal:
             raise Refused(_sentence(refusal)) from refusal
         except (ClientError, msgspec.DecodeError) as error:
-            raise TransportProblem(f"{self.url} answers nonsense: {error}.") from error
+            raise TransportProblem(f"{self.url} answers nonsense: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _sentence(refusal: RequestRefused) -> str:

@@ -14,6 +14,7 @@ from asgi_batch.client._talk import Accepted, Status
 from asgi_batch.client._terms import Sent
 from asgi_batch.client._transport import BatchTransport
 from asgi_batch.errors import (
+    AnswerUnreadable,
     BatchFailed,
     ClientError,
     OperationFailed,
@@ -23,6 +24,7 @@ from asgi_batch.errors import (
 
 __all__ = [
     "Accepted",
+    "AnswerUnreadable",
     "AsyncBatch",
     "AsyncBatchClient",
     "AsyncStream",

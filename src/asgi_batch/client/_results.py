@@ -8,13 +8,15 @@ import json
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from asgi_batch._core.media_types import JSON, PLAIN_JSON, kind_of
-from asgi_batch.errors import OperationFailed
+from asgi_batch.errors import AnswerUnreadable, OperationFailed
+
+T = TypeVar("T")
 
 _ERROR: Final = 400
 _SKIPPED: Final = 424
@@ -142,6 +144,20 @@ class Page(msgspec.Struct):
 
 
 decode_page: Final = msgspec.json.Decoder(Page).decode
+
+
+def read(content: bytes, kind: type[T]) -> T:
+    """
+    What *content* says, as an answer of a batch endpoint.
+
+    Raises:
+        AnswerUnreadable: It is none.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError as error:
+        shown = content[:_SHOWN].decode(errors="replace")
+        raise AnswerUnreadable(f"This is no answer of a batch endpoint: {shown}") from error
 
 
 def made_here(*, name: str, index: int, status: int, code: str, detail: str) -> Result:

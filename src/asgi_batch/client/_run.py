@@ -14,10 +14,10 @@ from asgi_batch.client._effects import Ask, Flow, Give, Pause, Pull, Reply
 from asgi_batch.client._limits import TOO_LARGE, ServerLimits
 from asgi_batch.client._operations import Prepared
 from asgi_batch.client._refusals import delay_before, retry_after_of
-from asgi_batch.client._results import Result, WireResult, decode_page, made_here
+from asgi_batch.client._results import Page, Result, WireResult, made_here, read
 from asgi_batch.client._talk import JSON, Accepted, Talk, later, new_key
 from asgi_batch.client._terms import Sent, Terms
-from asgi_batch.errors import RequestRefused
+from asgi_batch.errors import AnswerUnreadable, RequestRefused
 
 #: Seconds for which a batch is waited for, before it is asked how far it is.
 WAIT: Final = 1
@@ -75,7 +75,7 @@ class Run:
             # It may have been accepted; the same request again tells its id.
             reply = yield self._in_flight
             if isinstance(reply, Reply) and reply.status == _ACCEPTED:
-                self._batch_id = msgspec.json.decode(reply.content, type=Accepted).batch_id
+                self._batch_id = read(reply.content, Accepted).batch_id
         if self._batch_id is not None:
             yield from self._talk.cancel(self._batch_id)
 
@@ -157,7 +157,7 @@ class Run:
         if reply.status == _ACCEPTED:
             yield from self._follow(operations, key, reply)
         else:
-            yield from self._settle(operations, decode_page(reply.content).results)
+            yield from self._settle(operations, read(reply.content, Page).results)
 
     def _key_of(self, operations: list[Prepared]) -> str:
         """
@@ -167,7 +167,7 @@ class Run:
         return f"{self._key}.{operations[0].index}{attempt}"
 
     def _follow(self, operations: list[Prepared], key: str, reply: Reply) -> Flow[None]:
-        accepted = msgspec.json.decode(reply.content, type=Accepted)
+        accepted = read(reply.content, Accepted)
         self._batch_id = accepted.batch_id
         sent = Sent(accepted.batch_id, key, operations[0].index, len(operations))
         if self._terms.on_batch is not None:
@@ -185,6 +185,9 @@ class Run:
         """
         Keep what is to be tried again, and hand out what comes next.
         """
+        if len(results) != len(operations):
+            told = f"{len(results)} results for {len(operations)} operations"
+            raise AnswerUnreadable(f"This is no answer of a batch endpoint: {told}.")
         for operation, wire in zip(operations, results, strict=True):
             result = wire.at(operation.index, operation.id)
             if self._is_to_be_repeated(operation, result):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
-from asgi_batch.client._effects import Ask, Flow, Give, Lost, Pause, Reply, T
+from asgi_batch.client._effects import Ask, Flow, Give, Lost, Pause, Reply
 from asgi_batch.client._limits import ServerLimits, limits_of
 from asgi_batch.client._refusals import (
     delay_before,
@@ -21,7 +21,7 @@ from asgi_batch.client._refusals import (
     refusal_of,
     retry_after_of,
 )
-from asgi_batch.client._results import WireResult, decode_page
+from asgi_batch.client._results import Page, WireResult, read
 from asgi_batch.errors import BatchFailed, RequestRefused
 
 #: Results on a page, as many as there can be.
@@ -143,7 +143,7 @@ class Talk:
     def _look(self, batch_id: str) -> Flow[tuple[Status, float]]:
         reply = yield from self.ask(Ask(below=f"/{_segment(batch_id)}/status"))
         retry_after = retry_after_of(reply.headers)
-        return _decode(reply, Status), _LOOK if retry_after is None else retry_after
+        return read(reply.content, Status), _LOOK if retry_after is None else retry_after
 
     def watch(self, batch_id: str) -> Flow[None]:
         """
@@ -180,7 +180,7 @@ class Talk:
         headers = {"accept": "application/json"}
         ask = Ask(below=f"/{_segment(batch_id)}/results?{query}", headers=headers)
         reply = yield from self.ask(ask)
-        page = decode_page(reply.content)
+        page = read(reply.content, Page)
         following = None
         if page.next is not None:
             following = int(parse_qs(urlsplit(page.next).query)["after"][0])
@@ -229,7 +229,7 @@ class Talk:
         Let no further operation of a batch start.
         """
         reply = yield from self.ask(Ask(method="DELETE", below=f"/{_segment(batch_id)}"))
-        return _decode(reply, Status)
+        return read(reply.content, Status)
 
     def retry(self, batch_id: str, key: str | None) -> Flow[Accepted]:
         """
@@ -237,7 +237,7 @@ class Talk:
         """
         headers = later(key or new_key())
         ask = Ask(method="POST", below=f"/{_segment(batch_id)}/retry", headers=headers)
-        return _decode((yield from self.ask(ask)), Accepted)
+        return read((yield from self.ask(ask)).content, Accepted)
 
     def submit(self, content: bytes, key: str | None) -> Flow[Accepted]:
         """
@@ -245,7 +245,7 @@ class Talk:
         """
         headers = {**JSON, **later(key or new_key())}
         ask = Ask(method="POST", headers=headers, content=content, patience=self.patience())
-        return _decode((yield from self.ask(ask)), Accepted)
+        return read((yield from self.ask(ask)).content, Accepted)
 
 
 _REFUSED: Final = 300
@@ -270,7 +270,3 @@ def new_key() -> str:
 
 def _segment(batch_id: str) -> str:
     return quote(batch_id, safe="")
-
-
-def _decode(reply: Reply, kind: type[T]) -> T:
-    return msgspec.json.decode(reply.content, type=kind)

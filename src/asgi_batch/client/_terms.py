@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from asgi_batch.client._operations import AnyOperation, Prepared, prepare
 from asgi_batch.client._talk import Status
+from asgi_batch.errors import ConfigurationError
+
+_CHOICES: Final = {"on_error": ("continue", "stop"), "invalid": ("raise", "result")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ class Terms:
     invalid: Literal["raise", "result"] = "raise"
     on_batch: Callable[[Sent], Any] | None = None
     on_status: Callable[[Status], Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                told = " or ".join(map(repr, choices))
+                raise ConfigurationError(f"{name}={value!r:.100}: write {told}.")
 
     @property
     def is_free(self) -> bool:

@@ -158,5 +158,7 @@ def _listed(name: str, texts: Iterable[str]) -> tuple[str, ...]:
     """
     listed = () if isinstance(texts, str) else tuple(texts)
     if isinstance(texts, str) or not all(isinstance(each, str) for each in listed):
-        raise ConfigurationError(f'BatchTransport({name}={texts!r:.100}): write a list, ["…", "…"].')
+        raise ConfigurationError(
+            f'BatchTransport({name}={texts!r:.100}): write a list, ["…", "…"].'
+        )
     return listed

@@ -42,6 +42,7 @@ AsgiBatchError
 ├── ClientError                   raised by `asgi_batch.client`, and so are those below it
 │   ├── RequestRefused                the server has refused a request
 │   ├── OperationFailed               a result whose status is looked at
+│   ├── AnswerUnreadable              what has answered is no batch endpoint
 │   ├── BatchFailed                   a batch in the background without all of its results
 │   └── ResultNotReady                a result that is asked for too early
 └── OperationAborted              raised into the wrapped app by ``send()``
@@ -59,6 +60,7 @@ from asgi_batch.errors._base import (
     OutcomeUnknown,
 )
 from asgi_batch.errors._client import (
+    AnswerUnreadable,
     BatchFailed,
     ClientError,
     OperationFailed,
@@ -104,6 +106,7 @@ from asgi_batch.errors._request import (
 )
 
 __all__ = [
+    "AnswerUnreadable",
     "AsgiBatchError",
     "AtomicNotSupported",
     "AtomicRequired",

@@ -13,6 +13,21 @@ class AsgiBatchError(Exception):
     Base of all errors of this library.
     """
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The usual way calls the class with the message alone, which many of them cannot do.
+        return _remade, (type(self), self.args, vars(self))
+
+
+def _remade(
+    kind: type[AsgiBatchError], arguments: tuple[Any, ...], members: dict[str, Any]
+) -> AsgiBatchError:
+    """
+    An error that has been copied, or has come from another process.
+    """
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(members)
+    return error
+
 
 class ConfigurationError(AsgiBatchError, ValueError):
     """Raised when `BatchMiddleware` or `Limits` is given a value it cannot use."""

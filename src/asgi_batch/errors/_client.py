@@ -54,6 +54,12 @@ class RequestRefused(ClientError):
         self.limits = limits or {}
 
 
+class AnswerUnreadable(ClientError):
+    """
+    Raised when a request was answered by something that is no batch endpoint, as if all were well.
+    """
+
+
 class OperationFailed(ClientError):
     """
     Raised by ``raise_for_status()`` of a result whose status is 400 or above.
