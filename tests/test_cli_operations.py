@@ -88,6 +88,7 @@ def test_lines_of_openai(url, path):
             "Line 1: Object contains unknown field `bdoy`.",
         ),
         ('{"method": 1, "path": "/a"}', "Line 1: Expected `str`, got `int` - at `$.method`."),
+        ('{"method": "GET", "url": "http://[a"}', "Line 1: Invalid IPv6 URL."),
     ],
 )
 def test_lines_that_are_none(line, reason):
@@ -98,6 +99,25 @@ def test_lines_that_are_none(line, reason):
         from_lines(line.encode())
 
     assert problem.value.message == reason
+
+
+@pytest.mark.parametrize("member", [b'"path": "/\xff"', b'"path": "/a", "body": ["\xff"]'])
+def test_lines_in_another_encoding(member):
+    """
+    A server would refuse the whole batch, in the middle of the run.
+    """
+    with pytest.raises(UsageProblem, match="Line 1: 'utf-8' codec can't decode"):
+        from_lines(b'{"method": "POST", %b}' % member)
+
+
+def test_a_line_that_nests_endlessly():
+    """
+    Is none, and no bug.
+    """
+    depth = 100_000
+    line = b'{"method": "POST", "path": "/a", "body": %b}' % (b"[" * depth + b"]" * depth)
+    with pytest.raises(UsageProblem, match="Line 1: maximum recursion depth"):
+        from_lines(line)
 
 
 ARRAYS = ("[{}]", '{{"operations": [{}]}}', ' {{\n "operations"\n:[ {} ]\n}}\n', "\ufeff[{}]")
@@ -239,6 +259,9 @@ def test_mappings_that_are_none(text):
         ("id,n\n1,2\n3\n", "Line 3: it has not as many values as there are columns."),
         ("id,n\n1,2,3\n", "Line 2: it has not as many values as there are columns."),
         ("id,n\n1,x\n", "Line 2: n is no number: x."),
+        ("id,n\n1,NaN\n", "Line 2: n is no number: NaN."),
+        ("id,n\n1,1e999\n", "Line 2: n is no number: 1e999."),
+        ("id,n\n1,1_000\n", "Line 2: n is no number: 1_000."),
         ('id,n\n1,"x\n', "Line 1: unexpected end of data."),
         ("id,n\n1,\udcff\n", "The file is not in UTF-8."),
     ],
@@ -253,6 +276,16 @@ def test_rows_that_are_none(text, reason):
         list(read_csv(source, mapped))
 
     assert problem.value.message.startswith(reason)
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "[1e999]", "{"])
+def test_json_in_a_row_is_json(value):
+    """
+    What Python also reads would reach the app as null.
+    """
+    mapped = Mapped("/users", "POST", mapping_of(["n:json=n"]))
+    with pytest.raises(UsageProblem, match="Line 2: n is no json: "):
+        from_csv(f"n\n{value}\n", mapped)
 
 
 def test_a_source_tells_forms_apart(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,17 +28,28 @@ def _boolean(text: str) -> bool:
 
 
 def _number(text: str) -> int | float:
+    number: int | float
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        return float(text)
+        number = float(text)
+    # Python knows more numbers than JSON, such as NaN and 1_000.
+    if "_" in text or not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _json(text: str) -> Any:
+    value = json.loads(text)
+    json.dumps(value, allow_nan=False)
+    return value
 
 
 _TYPES: Final[dict[str, Callable[[str], Any]]] = {
     "string": str,
     "number": _number,
     "boolean": _boolean,
-    "json": json.loads,
+    "json": _json,
 }
 
 

@@ -47,16 +47,19 @@ def operation_of(text: bytes, place: str) -> dict[str, Any]:
         UsageProblem: It is none.
     """
     try:
+        # A body goes out as it is, and the server would refuse all others together with it.
+        text.decode()
         members = msgspec.structs.asdict(_decode(text))
-    except msgspec.DecodeError as error:
+        given = {name: value for name, value in members.items() if value is not UNSET}
+        custom_id, url = given.pop("custom_id", None), given.pop("url", None)
+        if custom_id is not None:
+            given.setdefault("id", custom_id)
+        if url is not None:
+            parts = urlsplit(url)
+            query = f"?{parts.query}" if parts.query else ""
+            given.setdefault("path", f"{parts.path or '/'}{query}")
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageProblem(f"{place}: {error}.") from error
-    given = {name: value for name, value in members.items() if value is not UNSET}
-    custom_id, url = given.pop("custom_id", None), given.pop("url", None)
-    if custom_id is not None:
-        given.setdefault("id", custom_id)
-    if url is not None:
-        parts = urlsplit(url)
-        given.setdefault("path", f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
     if "path" not in given:
         raise UsageProblem(f"{place}: Object missing required field `path`, or `url`.")
     return given
