@@ -5,9 +5,11 @@
 import json
 import os
 import re
+import resource
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +23,7 @@ import pytest
 from asgi_batch.cli.state import StateFile
 from cli_support import run
 from servers import HOST, free_port, kill
-from terminal_support import lines_of, operations, target
+from terminal_support import COMMAND, lines_of, operations, target
 
 PATIENCE = 10
 JSON = {"content-type": "application/json"}
@@ -289,6 +291,8 @@ def test_a_file_is_checked_before_anything_is_sent(own):
         (("{file}", "--map", "a=b"), "--map and --id go with --path"),
         (("{file}", "-o", "{folder}/none/out"), "cannot be written: No such file"),
         (("{folder}/none",), "No such file"),
+        (("{folder}/none", "-o", "{file}"), "No such file"),
+        (("{file}", "-o", "{file}"), "has the operations: write results to another file"),
     ],
 )
 def test_wrong_usage_is_said(server, tmp_path, arguments, reason):
@@ -302,6 +306,7 @@ def test_wrong_usage_is_said(server, tmp_path, arguments, reason):
     assert done.code == 2
     assert reason in done.err
     assert "Traceback" not in done.err
+    assert len(lines_of(file)) == 1
 
 
 def test_a_server_that_cannot_be_reached(tmp_path):
@@ -550,6 +555,55 @@ def test_a_place_that_takes_nothing(server):
 
     assert done.code == 2
     assert "/dev/full cannot be written" in done.err
+
+
+def test_a_folder_that_takes_no_notes(server, tmp_path):
+    """
+    Is told before anything is sent.
+    """
+    tmp_path.joinpath(".out.asgi-batch.new").mkdir()
+    done = submit(server, server.write("noted", operations(1)), "-o", tmp_path / "out")
+
+    assert done.code == 2
+    assert ".out.asgi-batch cannot be written: Is a directory." in done.err
+    assert lines_of(tmp_path / "out") == []
+
+
+def test_a_disk_that_gets_full(own):
+    """
+    Is one sentence, and the run goes on once there is room.
+    """
+    output = own.folder / "out"
+    arguments = [str(own.write("many", operations(200))), "-o", str(output)]
+
+    def bound():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+    command = [*COMMAND, "submit", "--url", own.url, *arguments]
+    full = subprocess.run(command, preexec_fn=bound, capture_output=True, text=True, check=False)
+    done = submit(own, *arguments, "--resume")
+
+    assert full.returncode == 2
+    assert "Traceback" not in full.stderr
+    assert "The same command with --resume goes on." in full.stderr
+    assert full.stderr.endswith(f"Error: {output} cannot be written: File too large.\n")
+    assert done.code == 0
+    assert [each["id"] for each in lines_of(output)] == [f"ok-{n}" for n in range(200)]
+    assert set(own.starts().values()) == {1}
+
+
+@pytest.mark.parametrize("command", ["submit", "candidates"])
+def test_ctrl_c_in_the_middle_of_reading(tmp_path, command):
+    """
+    Ends as a shell expects it, whatever is being done.
+    """
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    url = ("--url", "http://localhost/batch") if command == "submit" else ()
+    with interrupted(lambda: is_running("operations") or is_running("blocks_of")):
+        done = run(command, pipe, *url)
+
+    assert (done.code, done.out, done.err) == (130, "", "Interrupted.\n")
 
 
 def accepted(server, operations):

@@ -57,6 +57,8 @@ def run(server: Server, options: Options) -> Sending:
         raise UsageProblem("Standard input cannot be read twice: use a file.")
     if options.resume and options.output is None:
         raise UsageProblem("--resume goes with --output: the results so far are there.")
+    if options.output is not None and source.is_file(options.output):
+        raise UsageProblem(f"{options.output} has the operations: write results to another file.")
     # Looks at each operation before the first one is sent.
     total = source.count() if source.is_repeatable else None
     can_go_on = source.is_repeatable and options.output is not None
@@ -124,7 +126,7 @@ def _hinting(state: State, states: StateFile | None) -> Iterator[None]:
         if states is not None and state.acknowledged == state.stage == 0:
             states.remove()
         raise
-    except TransportProblem:
+    except (TransportProblem, UsageProblem):
         _hint(state, states)
         raise
     except KeyboardInterrupt:

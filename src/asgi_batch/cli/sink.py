@@ -87,4 +87,6 @@ class Sink:
         trace: TracebackType | None,
     ) -> None:
         if self._output is not None:
-            self._file.close()
+            with self._sentences():
+                # What has not been written so far is tried once more.
+                self._file.close()

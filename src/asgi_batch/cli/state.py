@@ -81,10 +81,17 @@ class StateFile:
     def save(self, state: State) -> None:
         """
         Put *state* into the place of what is there.
+
+        Raises:
+            UsageProblem: It cannot be written.
         """
         draft = self.path.with_name(f"{self.path.name}.new")
-        draft.write_bytes(msgspec.json.encode(state))
-        os.replace(draft, self.path)  # noqa: PTH105
+        try:
+            draft.write_bytes(msgspec.json.encode(state))
+            os.replace(draft, self.path)  # noqa: PTH105
+        except OSError as error:
+            reason = f"{self.path} cannot be written: {error.strerror}"
+            raise UsageProblem(f"{reason}. What --resume needs is kept there.") from error
 
     def load(self, wanted: State) -> State:
         """

@@ -40,6 +40,15 @@ class Source:
         """
         return self.name != STANDARD_INPUT
 
+    def is_file(self, path: Path) -> bool:
+        """
+        Whether it is the file at *path*, by whatever name.
+        """
+        try:
+            return self.is_repeatable and path.samefile(self.name)
+        except OSError:
+            return False
+
     def operations(self) -> Iterator[dict[str, Any]]:
         """
         All of them, in order; each with an id.
