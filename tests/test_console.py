@@ -4,6 +4,7 @@ The page in a browser: what people do with it, and that no text becomes more tha
 
 import json
 import re
+import sys
 from contextlib import contextmanager
 from shutil import which
 
@@ -14,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from apps.console import MARKUP
 from later_support import UNKNOWN
-from servers import serving
+from servers import command_for, kill, running, serving
 
 # Milliseconds; the machine may be busy.
 PATIENCE = 15_000
@@ -535,6 +536,40 @@ def test_a_server_that_cannot_be_reached(page):
     finished(page)
 
     expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_results_that_are_lost_on_their_way(browser, server):
+    """
+    Are asked for again, and the page goes on.
+    """
+    with opened(browser, server) as page:
+        page.route("**/results?*", lambda route: route.abort(), times=1)
+        send(page, document("GET /a", "GET /fail"), "Send for later")
+        expect(page.locator("#trouble")).to_have_text("The server cannot be reached; trying again.")
+        finished(page)
+
+        expect(page.locator("#trouble")).to_be_empty()
+        expect(page.get_by_role("alert")).to_be_hidden()
+        assert ids(page) == ["0", "1"]
+
+
+def test_a_server_that_has_lost_the_batch(browser, tmp_path):
+    """
+    The page says so once it can be reached, and that it is not being asked any more.
+    """
+    kind, app = "uvicorn-httptools-uvloop", "apps.console:app"
+    with serving(kind, app, tmp_path / "first") as server, opened(browser, server) as page:
+        send(page, document("GET /a", "GET /wait"), "Send for later")
+        expect(page.locator("#rows tr")).to_have_count(1)
+        kill(server.process)
+        server.process.returncode = 0
+        expect(page.locator("#trouble")).to_contain_text("cannot be reached")
+        command = [sys.executable, *command_for(kind, server.port), app]
+        with running(kind, command, server.port, tmp_path / "second"):
+            expect(page.get_by_role("alert")).to_contain_text("There is no such batch")
+            expect(page.locator("#trouble")).to_be_empty()
+            send(page, document("GET /a"))
+            finished(page)
 
 
 def test_progress_without_events(browser, tmp_path):

@@ -68,13 +68,13 @@ class BatchView {
       signal.throwIfAborted();
       this.tell(status);
       this.chart.add(status);
-      await this.fetchResults(status, signal);
+      await this.fetchResults(status, signal, onTrouble);
     }
   }
 
-  async fetchResults(status, signal) {
+  async fetchResults(status, signal, onTrouble) {
     while (this.results.known < status.completed) {
-      const lines = await this.server.results(this.id, this.results.known, signal);
+      const lines = await this.server.results(this.id, this.results.known, signal, onTrouble);
       // Those of the operations before have not all come in yet.
       if (lines.length === 0) return;
       signal.throwIfAborted();

@@ -5,6 +5,7 @@ const ID = /^[A-Za-z0-9_-]{22,64}$/;
 const PAGE_SIZE = 1000;
 // Milliseconds before a server is asked again that could not be reached.
 const PAUSE = 1000;
+const UNREACHABLE = "The server cannot be reached; trying again.";
 
 // An answer that is not what was asked for.
 class Refusal extends Error {
@@ -52,11 +53,20 @@ class Server {
   }
 
   // Results as they were written, one a string, after the first `known` of them.
-  async results(id, known, signal) {
+  async results(id, known, signal, onTrouble) {
     const headers = { accept: "application/x-ndjson" };
     const query = `after=${known - 1}&limit=${PAGE_SIZE}`;
-    const response = await this.ask(`/${id}/results?${query}`, { headers, signal });
-    return (await response.text()).split("\n").filter((line) => line !== "");
+    for (;;) {
+      try {
+        const response = await this.ask(`/${id}/results?${query}`, { headers, signal });
+        return (await response.text()).split("\n").filter((line) => line !== "");
+      } catch (error) {
+        if (signal.aborted || error instanceof Refusal) throw error;
+        onTrouble(UNREACHABLE);
+        await pause(PAUSE, signal);
+        onTrouble("");
+      }
+    }
   }
 
   async cancel(id) {
@@ -80,8 +90,9 @@ class Server {
         }
         if (status.finishedAt === null) await pause(PAUSE, signal);
       } catch (error) {
-        if (signal.aborted || (error instanceof Refusal && error.status !== 503)) throw error;
-        onTrouble(error instanceof Refusal ? "" : "The server cannot be reached; trying again.");
+        if (signal.aborted) throw error;
+        onTrouble(error instanceof Refusal ? "" : UNREACHABLE);
+        if (error instanceof Refusal && error.status !== 503) throw error;
         await pause(PAUSE, signal);
         if (error instanceof Refusal) yield (status = await this.status(id, signal));
       }
