@@ -20,6 +20,9 @@ from importlib.metadata import version
 import httpx
 import pytest
 
+from asgi_batch.cli.operations.source import Source
+from asgi_batch.cli.problems import UsageProblem
+from asgi_batch.cli.sink import Sink
 from asgi_batch.cli.state import StateFile
 from cli_support import run
 from servers import HOST, free_port, kill
@@ -555,6 +558,18 @@ def test_a_place_that_takes_nothing(server):
 
     assert done.code == 2
     assert "/dev/full cannot be written" in done.err
+
+
+def test_streams_that_are_closed_are_said(monkeypatch):
+    """
+    Python has none then, as under a service manager that gives none.
+    """
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(UsageProblem, match="Standard input is closed: use a file"):
+        list(Source("-", None).operations())
+    with pytest.raises(UsageProblem, match="Standard output is closed: use --output"):
+        Sink(None)
 
 
 def test_a_folder_that_takes_no_notes(server, tmp_path):

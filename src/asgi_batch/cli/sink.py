@@ -35,6 +35,8 @@ class Sink:
 
     def _open(self, offset: int) -> BinaryIO:
         if self._output is None:
+            if sys.stdout is None:
+                raise UsageProblem("Standard output is closed: use --output.")
             return sys.stdout.buffer
         file = self._output.open("r+b" if offset else "wb")
         try:

@@ -85,6 +85,8 @@ class Source:
     def _open(self) -> Iterator[BufferedReader]:
         try:
             if self.name == STANDARD_INPUT:
+                if sys.stdin is None:
+                    raise UsageProblem("Standard input is closed: use a file.")
                 yield cast("BufferedReader", sys.stdin.buffer)
             else:
                 with Path(self.name).open("rb") as file:
