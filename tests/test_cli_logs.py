@@ -4,6 +4,7 @@ Loops in access logs: read in every form, told from single requests, and counted
 
 import gzip
 import json
+import re
 import sys
 from collections import Counter
 
@@ -509,17 +510,20 @@ def test_json_has_all_figures_and_examples(tmp_path):
     )
 
 
-def test_a_table_has_bars_and_examples(tmp_path):
+@pytest.mark.parametrize(("columns", "lengths"), [("80", [8, 1]), ("100", [24, 3])])
+def test_a_table_has_bars_and_examples(tmp_path, monkeypatch, columns, lengths):
     """
     The endpoint that saves most has the longest bar, and each has a batch to be copied.
     """
+    monkeypatch.setenv("COLUMNS", columns)
     lines = ["nonsense", *burst(5), *(common("/events", method="POST") for _ in range(41))]
     file = write(tmp_path / "access.log", lines)
     text = run("candidates", file, "--top", 2).out
-    bars = [line.count("█") for line in text.splitlines() if "█" in line]
+    bars = [len(each) for each in re.findall("[█▉▊▋▌▍▎▏]+", text)]
     examples = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
-    assert bars == [24, 2]
+    assert bars == lengths
+    assert "│ GET /users/{id} " in text
     assert len(examples) == 2
     assert examples[1]["operations"][0]["path"] == "/users/0"
     assert "Batches in their place save 44 of 46 requests." in text

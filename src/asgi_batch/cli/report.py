@@ -15,6 +15,9 @@ from rich.text import Text
 from asgi_batch.cli.finding import CodeFinding, LogFinding
 
 _BAR_WIDTH: Final = 24
+# On a terminal of 80 columns endpoints need the room.
+_SHORT_BAR_WIDTH: Final = 8
+_WIDE: Final = 100
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _FULL: Final = "█"
 
@@ -36,7 +39,8 @@ def print_log_findings(
     table.add_column("Endpoint", overflow="fold")
     for heading in ("Requests", "Loops", "Longest", "Saved"):
         table.add_column(heading, justify="right")
-    table.add_column("", width=_BAR_WIDTH, no_wrap=True)
+    width = _BAR_WIDTH if console.width >= _WIDE else _SHORT_BAR_WIDTH
+    table.add_column("", width=width, no_wrap=True)
     most = max(each.saved for each in findings)
     for rank, each in enumerate(findings[:top], 1):
         figures = (each.requests, each.bursts, each.longest, each.saved)
@@ -44,7 +48,7 @@ def print_log_findings(
             str(rank),
             _endpoint(each),
             *(f"{figure:,}" for figure in figures),
-            Text(bar(each.saved / most), style="green"),
+            Text(bar(each.saved / most, width), style="green"),
         )
     console.print(table)
     saved = sum(each.saved for each in findings)
