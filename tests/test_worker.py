@@ -4,6 +4,7 @@ Worker processes: an app under its own lifespan, the command that runs one, and 
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -178,6 +179,17 @@ def test_the_command_runs_until_it_is_told_to_end(monkeypatch):
     timer.join()
 
     assert app.heard == ["lifespan.startup", "lifespan.shutdown"]
+
+
+def test_the_command_says_nothing_of_itself():
+    """
+    Python warns of a module that is run and has been imported already.
+    """
+    command = [sys.executable, "-m", "asgi_batch.worker", "nowhere:app"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("python -m asgi_batch.worker: 'nowhere:app' names no app")
 
 
 def test_an_app_that_is_no_worker_ends_the_command(monkeypatch, capsys):

@@ -34,13 +34,13 @@ from asgi_batch._core.scope import MARKER
 from asgi_batch._endpoints import DirectRequest, Settings, endpoint_for
 from asgi_batch._gate import Gate, GateStatistics
 from asgi_batch._lifespan import Lifespan
+from asgi_batch._working import working
 from asgi_batch.console import pages_of
 from asgi_batch.limits import Limits, RateLimit
 from asgi_batch.openapi import described, merged
 from asgi_batch.ports import HostedQueue, Queue, Store, Tracer, TransactionFactory
 from asgi_batch.progress import Progress
 from asgi_batch.types import ASGIApp, Receive, Scope, Send
-from asgi_batch.worker import working
 
 
 class BatchMiddleware:
