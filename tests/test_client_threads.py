@@ -103,6 +103,9 @@ def test_threads_use_the_transport_inside_as_it_is_meant(server, library):
             self.inner.__exit__(*error)
             self.inner = None
 
+        def close(self):
+            self.responses = None
+
         def handle_request(self, request):
             response = self.inner.handle_request(request)
             if request.url.path == "/batch" and request.method == "POST":
@@ -118,6 +121,8 @@ def test_threads_use_the_transport_inside_as_it_is_meant(server, library):
 
     assert inner.inner is None
     assert [each.is_closed for each in inner.responses] == [True, True]
+    library.Client(transport=BatchTransport(inner)).close()
+    assert inner.responses is None
 
 
 def test_a_thread_that_is_interrupted_leaves_the_others_alone(server, library, monkeypatch):

@@ -297,6 +297,9 @@ class Watched(httpx.ASGITransport):
     async def __aexit__(self, *error):
         self.events.append("left")
 
+    async def aclose(self):
+        self.events.append("closed")
+
     async def handle_async_request(self, request):
         response = await super().handle_async_request(request)
         self.responses.append(response)
@@ -326,8 +329,9 @@ async def test_the_transport_inside_is_entered_and_left():
     inner = Watched(called.api)
     async with httpx.AsyncClient(transport=BatchTransport(inner)):
         assert inner.events == ["entered"]
+    await httpx.AsyncClient(transport=BatchTransport(inner)).aclose()
 
-    assert inner.events == ["entered", "left"]
+    assert inner.events == ["entered", "left", "closed"]
 
 
 def test_nobody_waits_for_a_loop_that_has_ended():
