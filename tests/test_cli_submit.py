@@ -312,6 +312,21 @@ def test_wrong_usage_is_said(server, tmp_path, arguments, reason):
     assert len(lines_of(file)) == 1
 
 
+def test_operations_are_not_written_over_either_where_they_come_from_standard_input(own):
+    """
+    The shell has opened the file under no name that the command line could know.
+    """
+    file = own.write("piped", operations(3))
+    command = [*COMMAND, "submit", "--url", own.url, "-", "-o", str(file)]
+    with file.open("rb") as operations_of:
+        done = subprocess.run(command, stdin=operations_of, capture_output=True, check=False)
+
+    assert done.returncode == 2
+    assert b"has the operations: write results to another file" in done.stderr
+    assert len(lines_of(file)) == 3
+    assert own.starts() == {}
+
+
 def test_a_server_that_cannot_be_reached(tmp_path):
     """
     Exit code 3, and what was to be gone on with.

@@ -4,6 +4,7 @@ Where operations come from: a file, which can be read again, or standard input, 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from asgi_batch.cli.operations.json_file import is_array, read_array, read_lines
 from asgi_batch.cli.problems import UsageProblem
 
 STANDARD_INPUT: Final = "-"
+_DESCRIPTOR: Final = 0
 _PEEK: Final = 4096
 
 
@@ -45,7 +47,8 @@ class Source:
         Whether it is the file at *path*, by whatever name.
         """
         try:
-            return self.is_repeatable and path.samefile(self.name)
+            own = self.name if self.is_repeatable else _DESCRIPTOR
+            return os.path.samefile(own, path)  # noqa: PTH121
         except OSError:
             return False
 
