@@ -2,10 +2,12 @@
 What tests of the Redis store under faults share: open stores, bounds, and what lies behind them.
 """
 
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 import pytest
+from redis.asyncio.connection import Connection
 
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.stores.redis import RedisStore
@@ -48,6 +50,23 @@ async def how_long(call):
     with pytest.raises(StoreUnavailable):
         await call
     return anyio.current_time() - start
+
+
+@contextmanager
+def held_up(seconds):
+    """
+    The event loop stands still for *seconds* in the first call that sends something to Redis.
+    """
+    send = Connection._send_packed_command
+
+    async def send_and_stand_still(self, command):
+        await send(self, command)
+        patch.undo()
+        time.sleep(seconds)  # noqa: ASYNC251
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "_send_packed_command", send_and_stand_still)
+        yield
 
 
 async def insist(call):

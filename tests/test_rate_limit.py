@@ -13,6 +13,7 @@ from asgi_batch.limits import Quota, client_address
 from asgi_batch.stores.redis import RedisStore
 from later_support import ask, ended, post, prefer, serving
 from redis_server import cluster_url, redis_cluster, redis_server
+from redis_support import BOUND, SOON, held_up
 from support import Exchange, batch_body, batch_scope, call, http_scope, respond
 
 ASYNCIO = [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})]
@@ -445,6 +446,22 @@ class TestRedis:
 
         assert {each.json()["code"] for each in answers} == {"rate_limit_unavailable"}
         assert {each.headers["retry-after"] for each in answers} == {"2"}
+
+    async def test_a_counter_is_given_up_in_time_by_a_process_that_stood_still(self, tmp_path):
+        """
+        Also where it stood still as it sent, and the end of the call came meanwhile.
+        """
+        with redis_server(tmp_path) as server:
+            limit = RateLimit("5/minute", storage=server.url)
+            async with serving(Counting(), rate_limit=limit) as app:
+                await direct(app)
+                start = anyio.current_time()
+                with server.frozen(), held_up(BOUND):
+                    answer = await direct(app)
+                wait = anyio.current_time() - start
+
+        assert answer.json()["code"] == "rate_limit_unavailable"
+        assert wait <= SOON
 
 
 @pytest.mark.parametrize("anyio_backend", [("trio", {})], indirect=True)

@@ -21,6 +21,7 @@ from asgi_batch.limits import Quota
 from asgi_batch.stores._redis_cluster import settings_for
 from asgi_batch.stores._redis_errors import mapped_errors
 from asgi_batch.stores._redis_link import pool_for
+from asgi_batch.stores._redis_time import ended_after
 
 T = TypeVar("T")
 
@@ -109,7 +110,8 @@ class RedisCounter:
             try:
                 # A call is not cut short by a cancellation, so that it is counted or not.
                 with anyio.CancelScope(shield=True):
-                    answer = await asyncio.wait_for(ask(opened.storage), _BOUND)
+                    async with ended_after(_BOUND):
+                        answer = await ask(opened.storage)
             finally:
                 opened.slots.release()
         return answer

@@ -16,13 +16,12 @@ from asgi_batch.stores._redis_nodes import slot_of
 from asgi_batch.stores._shards import shard_of
 from asgi_batch.stores.redis import RedisStore
 from redis_server import cluster_url, node_id, redis_cluster, redis_server
-from redis_support import SOON, TTL, how_long, insist, key_of, opened
+from redis_support import BOUND, SOON, TTL, held_up, how_long, insist, key_of, opened
 from servers import HOST, free_port
 from store_support import LEASE, a_batch, claimed, counts, created, saving
 from stores.conftest import assert_keys_are_whole
 from stores.test_contract import *  # noqa: F403
 from stores.test_contract_chunks import *  # noqa: F403
-from wide import widely
 
 # A node that is silent for a second is replaced, and the others go on with what they have.
 _OPTIONS = ("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
@@ -117,9 +116,7 @@ async def test_f48_the_limit_is_one_for_all_nodes(store, server):
     assert after.is_new
 
 
-# In one of many runs, one of the thirty took 19 s instead of two, and it is not known why.
-@pytest.mark.parametrize("most", [15, *widely(30)])
-async def test_f48_a_node_that_is_frozen_holds_up_nobody_else(store, server, nodes, caplog, most):
+async def test_f48_a_node_that_is_frozen_holds_up_nobody_else(store, server, nodes, caplog):
     """
     F48: calls to it end in time, one after the other and all at once; meanwhile batches of the
     others are saved, scanned and claimed. It goes on when it is back.
@@ -145,11 +142,26 @@ async def test_f48_a_node_that_is_frozen_holds_up_nobody_else(store, server, nod
     standing = await store.save(away.hold, saving([0]))
     scanned = {share.batch_id for share in await store.overdue(0)}
 
-    assert sorted(waits)[most - 1] <= SOON
+    assert max(waits) <= SOON
     assert rounds > 1
     assert standing == "held"
     assert waiting[0] in scanned
     assert caplog.text.count(f":{nodes[0].port} does not answer") == 1
+    assert_turns_are_whole(store)
+
+
+async def test_f48_an_end_that_comes_while_it_is_sent_is_heard(store, server, nodes):
+    """
+    F48: a process that stands still for longer than a call to a frozen node may take gives it up as
+    it goes on.
+    """
+    away, *_ = await one_on_each(store, nodes)
+    with nodes[0].frozen(), held_up(BOUND):
+        wait = await how_long(store.save(away.hold, saving([0])))
+    standing = await store.save(away.hold, saving([0]))
+
+    assert wait <= SOON
+    assert standing == "held"
     assert_turns_are_whole(store)
 
 

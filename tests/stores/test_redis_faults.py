@@ -26,6 +26,7 @@ from redis_support import (
     UNKNOWN,
     assert_pool_is_whole,
     every_verb,
+    held_up,
     how_long,
     key_of,
     opened,
@@ -300,6 +301,19 @@ async def test_f40_a_frozen_server_holds_nobody_up(fragile):
         assert max(waits) <= SOON
         assert snapshot.batch_id == hold.batch_id
         assert recovery <= BOUND
+        assert_pool_is_whole(store)
+
+
+async def test_f40_an_end_that_comes_while_it_is_sent_is_heard(fragile):
+    """
+    F40: a process that stands still for longer than a call may take gives it up as it goes on.
+    """
+    async with opened(fragile.url) as store:
+        batch_id = await created(store)
+        with fragile.frozen(), held_up(BOUND):
+            wait = await how_long(store.snapshot(batch_id))
+
+        assert wait <= SOON
         assert_pool_is_whole(store)
 
 

@@ -23,6 +23,7 @@ from asgi_batch.stores._redis_errors import mapped_errors
 from asgi_batch.stores._redis_link import BOUND, PAUSE, WAIT, Argument, Link, Survey
 from asgi_batch.stores._redis_nodes import Node, Nodes, Place, is_silence, slot_of
 from asgi_batch.stores._redis_scripts import Script
+from asgi_batch.stores._redis_time import ended_after
 
 logger = logging.getLogger("asgi_batch")
 
@@ -131,7 +132,7 @@ class ClusterLink:
 
         async def look(place: Place, part: Sequence[Command]) -> list[Survey]:
             try:
-                async with asyncio.timeout(WAIT):
+                async with ended_after(WAIT):
                     *answers, time = await self._part(Node.read, place, (*part, ("TIME",)))
             except (StoreUnavailable, TimeoutError) as error:
                 silent[place] = error
@@ -227,7 +228,7 @@ class ClusterLink:
     @asynccontextmanager
     async def _bound(self, *, is_opening: bool = False) -> AsyncIterator[None]:
         with mapped_errors(is_opening=is_opening), anyio.CancelScope(shield=True):
-            async with asyncio.timeout(BOUND):
+            async with ended_after(BOUND):
                 yield
 
 

@@ -27,6 +27,7 @@ from asgi_batch.errors import ConfigurationError
 from asgi_batch.stores._redis_address import Address, address_of, taken_for_sentinels
 from asgi_batch.stores._redis_errors import is_passing, mapped_errors
 from asgi_batch.stores._redis_scripts import Script
+from asgi_batch.stores._redis_time import ended_at
 
 T = TypeVar("T")
 Argument: TypeAlias = str | bytes | int
@@ -187,7 +188,7 @@ class Link:
         try:
             with anyio.CancelScope(shield=True):
                 # Not a scope of anyio, which would cancel redis-py's cleaning up, too.
-                async with asyncio.timeout_at(deadline):
+                async with ended_at(deadline):
                     yield deadline
         finally:
             self._slots.release()

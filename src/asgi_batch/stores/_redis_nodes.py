@@ -20,6 +20,7 @@ from redis.exceptions import AskError, ClusterDownError, ResponseError
 from asgi_batch.errors import StoreUnavailable
 from asgi_batch.stores._redis_address import Address
 from asgi_batch.stores._redis_link import PAUSE, Argument, Link
+from asgi_batch.stores._redis_time import ended_after
 
 Place: TypeAlias = tuple[str, int]
 
@@ -94,7 +95,7 @@ class Nodes:
         failure: BaseException = TimeoutError()
         for place in known:
             try:
-                async with asyncio.timeout(MAP_WAIT):
+                async with ended_after(MAP_WAIT):
                     (ranges,) = await self.at(place).read(("CLUSTER SLOTS",))
             except TimeoutError:
                 silent.add(place)
