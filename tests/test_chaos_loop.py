@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from chaos.checkers import c9_nothing_is_left, check
+from chaos.checkers import c9_nothing_is_left, check, shared
 from chaos.history import (
     Disturbance,
     Final,
@@ -36,6 +36,7 @@ def test_nothing_is_violated_in_ten_iterations(tmp_path):
     assert figures["iterations"] == SHORT
     assert figures["operations"] > 10 * SHORT
     assert figures["kills"] * figures["pauses"] * figures["link_faults"] > 0
+    assert figures["shared_batches"] > 0
 
 
 def answer(run, status=200):
@@ -79,7 +80,9 @@ class Case:
     def __init__(self):
         operations = (Planned(0, "GET", 0.1), Planned(1, "POST", 0.1))
         self.submission = Submission("s", operations, batch_ids=[BATCH])
-        self.history = History(submissions={"s": self.submission}, places={1: "0", 2: "1"})
+        self.history = History(
+            submissions={"s": self.submission}, places={1: "0", 2: "1"}, chunk_sizes={BATCH: 0}
+        )
         common = {"batch_id": BATCH, "attempt": 1, "tag": "s", "start": 10.0, "end": 10.1}
         self.get = Run(pid=1, index=0, method="GET", nonce="n0", **common)
         self.post = Run(pid=1, index=1, method="POST", nonce="n1", **common)
@@ -516,6 +519,47 @@ def test_c8_a_start_in_the_dark(case):
     case.disturb("dark", "0", 9.1, 10.3)
 
     assert case.violated() == {"C8"}
+
+
+@pytest.fixture
+def apart(case):
+    """
+    The ``POST`` runs in another process, while the ``GET`` runs.
+    """
+    case.runs[1] = replace(case.post, pid=2, start=10.05)
+    return case
+
+
+def test_c10_a_batch_that_two_processes_have(apart):
+    """
+    A batch that is claimed as a whole is in one process, and so is a chunk.
+    """
+    whole = apart.violated()
+    apart.history.chunk_sizes[BATCH] = 2
+
+    assert whole == {"C10"}
+    assert apart.violated() == {"C10"}
+    assert shared(apart.history, apart.runs) == set()
+
+
+def test_c10_two_processes_that_have_a_chunk_each(apart):
+    """
+    That is what chunks are for.
+    """
+    apart.history.chunk_sizes[BATCH] = 1
+
+    assert apart.violated() == set()
+    assert shared(apart.history, apart.runs) == {BATCH}
+    assert shared(apart.history, [apart.get, apart.post]) == set()
+
+
+def test_c10_a_batch_that_is_taken_from_a_silent_process(apart):
+    """
+    It may still be running what it had started.
+    """
+    apart.disturb("dark", "0", 9.5, 10.1)
+
+    assert apart.violated() == set()
 
 
 FILES = ("anon_inode:[eventpoll]", "pipe:[8]")

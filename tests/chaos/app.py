@@ -2,7 +2,8 @@
 An app that writes down each start and end of an operation in a file, whatever becomes of Redis.
 
 ``REDIS`` names the store, ``EFFECTS`` the file, ``LEASE`` and ``DRAIN`` are seconds; ``CRASH`` is a
-step of the store that the process does not survive, such as ``"before claim"``.
+step of the store that the process does not survive, such as ``"before claim"``. ``QUEUE`` are the
+ports of a queue that this server is a worker of, its own first; without them it has no queue.
 """
 
 import asyncio
@@ -15,14 +16,18 @@ from urllib.parse import parse_qs
 
 from asgi_batch import BatchMiddleware, Limits
 from asgi_batch.stores.redis import RedisStore
+from asgi_batch.worker import working
 from chaos.crashing import CrashingStore
+from chaos.datagrams import DatagramQueue
 from chaos.settings import (
     BEAT,
     CANCEL_INTERVAL,
+    CHUNK,
     CONCURRENCY,
     DRAIN_TIMEOUT,
     LATE,
     MAX_CONNECTIONS,
+    RESEND,
     SCAN_INTERVAL,
 )
 
@@ -95,15 +100,39 @@ def _store() -> RedisStore:
     return store
 
 
-app = BatchMiddleware(
+def _queue() -> DatagramQueue | None:
+    ports = [int(port) for port in os.environ.get("QUEUE", "").split()]
+    return DatagramQueue(ports) if ports else None
+
+
+async def app(scope, receive, send):
+    if scope["type"] != "lifespan" or _own_queue is None:
+        await _batches(scope, receive, send)
+        return
+    await receive()
+    async with working(_batches) as run:
+        receiving = asyncio.create_task(_own_queue.receive(run))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    receiving.cancel()
+    with suppress(asyncio.CancelledError):
+        await receiving
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+_own_queue = _queue()
+_batches = BatchMiddleware(
     _app,
     store=_store(),
+    queue=_own_queue,
     limits=Limits(
         lease=float(os.environ["LEASE"]),
         scan_interval=SCAN_INTERVAL,
         cancel_interval=CANCEL_INTERVAL,
         drain_timeout=float(os.environ.get("DRAIN", DRAIN_TIMEOUT)),
         concurrency=CONCURRENCY,
+        chunk_operations=CHUNK,
+        resend_interval=RESEND,
         result_ttl=600.0,
         retry_ttl=60.0,
     ),

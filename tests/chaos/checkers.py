@@ -1,5 +1,5 @@
 """
-What must hold after every iteration, whatever was done to the servers: C1 to C9.
+What must hold after every iteration, whatever was done to the servers: C1 to C10.
 
 Each checker is a pure function of the history, the runs and the batches after their end, and
 returns a sentence for each violation.
@@ -214,6 +214,29 @@ def c9_nothing_is_left(leftovers: Leftovers) -> Iterator[str]:
         yield f"C9: {leftovers.clients} connections, where {leftovers.clients_expected} may be"
 
 
+def c10_one_process_at_a_time(
+    history: History, runs: Sequence[Run], finals: Finals
+) -> Iterator[str]:
+    """
+    Two processes are at one batch, or at one chunk of it, only where the first was silent.
+    """
+    for several in _by_share(history, runs).values():
+        for first, second in _overlaps(history, several):
+            if not _was_silent(history, first.pid, second.start):
+                yield f"two processes have what one can hold: {_listed([first, second])}"
+
+
+def shared(history: History, runs: Sequence[Run]) -> set[str]:
+    """
+    The batches of which two processes had a chunk each at the same time.
+    """
+    return {
+        first.batch_id
+        for first, second in _overlaps(history, runs)
+        if first.batch_id == second.batch_id and _share(history, first) != _share(history, second)
+    }
+
+
 CHECKERS: Constant[dict[str, Checker]] = {
     "C1": c1_every_batch_ends,
     "C2": c2_nothing_unsafe_runs_twice,
@@ -223,6 +246,7 @@ CHECKERS: Constant[dict[str, Checker]] = {
     "C6": c6_counters_are_sums,
     "C7": c7_nothing_starts_after_the_end,
     "C8": c8_runs_do_not_overlap,
+    "C10": c10_one_process_at_a_time,
 }
 
 
@@ -235,6 +259,33 @@ def _by_operation(runs: Iterable[Run]) -> dict[tuple[str, int], list[Run]]:
     for run in runs:
         found[run.tag, run.index].append(run)
     return found
+
+
+def _by_share(history: History, runs: Iterable[Run]) -> dict[tuple[str, int], list[Run]]:
+    """
+    What was run of each batch that is claimed as a whole, and of each chunk.
+    """
+    found = defaultdict(list)
+    for run in runs:
+        if run.batch_id in history.chunk_sizes:
+            found[_share(history, run)].append(run)
+    return found
+
+
+def _share(history: History, run: Run) -> tuple[str, int]:
+    size = history.chunk_sizes.get(run.batch_id, 0)
+    return run.batch_id, run.index // size if size else 0
+
+
+def _overlaps(history: History, runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
+    """
+    Pairs of which the second was started by another process before the end of the first.
+    """
+    for first in runs:
+        for second in runs:
+            is_other = first.pid != second.pid
+            if is_other and first.start < second.start < _end(history, first):
+                yield first, second
 
 
 def _senders(history: History, runs: Iterable[Run]) -> dict[str, Submission]:

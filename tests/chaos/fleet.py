@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -62,11 +62,17 @@ class Fleet:
                 self.workers.append(worker)
             yield self
 
-    async def begin(self, history: History) -> None:
+    async def begin(self, history: History, queued: Collection[int]) -> None:
         """
         Have all workers up, and write down from now on in *history*.
+
+        Args:
+            queued: The places that have a queue, and are its workers.
         """
         self._history = history
+        ports = [self.workers[place].port for place in queued]
+        for place, worker in enumerate(self.workers):
+            worker.set_queue(ports if place in queued else ())
         await asyncio.gather(*(self._up(place) for place in range(self._places)))
 
     async def heal(self) -> None:

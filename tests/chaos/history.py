@@ -131,6 +131,7 @@ class History:
         cancellations: The answers to them.
         places: The place of each process.
         deaths: When each process was gone.
+        chunk_sizes: Operations of each chunk of a batch; 0 where it is claimed as a whole.
     """
 
     submissions: dict[str, Submission] = field(default_factory=dict)
@@ -139,6 +140,7 @@ class History:
     disturbances: list[Disturbance] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)
     deaths: dict[int, float] = field(default_factory=dict)
+    chunk_sizes: dict[str, int] = field(default_factory=dict)
 
     def disturbances_of(self, pid: int) -> list[Disturbance]:
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from typing import Final as Constant
 import httpx
 
 from asgi_batch.stores._shards import Keys, digest_of
-from chaos.checkers import c9_nothing_is_left, check
+from chaos.checkers import c9_nothing_is_left, check, shared
 from chaos.client import Client, submission_of
 from chaos.effect_log import EffectLog
 from chaos.faults import Fault, plan_of
@@ -30,6 +31,8 @@ from chaos.settings import CALL
 
 # Seconds in which all batches end once nothing disturbs them any more.
 _QUIET: Constant = 30.0
+# Parts of the servers that have a queue.
+_QUEUED: Constant = (0.0, 0.6, 1.0, 1.0)
 # Seconds in which connections that are no longer needed are closed.
 _CLOSE: Constant = 5.0
 _KEYS: Constant = Keys("ab")
@@ -51,6 +54,8 @@ class Iteration:
         self._rng = Random(seed)
         self._seed = seed
         self.plan: list[Fault] = plan_of(self._rng, len(fleet.workers))
+        share = self._rng.choice(_QUEUED)
+        self.queued = [i for i, _ in enumerate(fleet.workers) if self._rng.random() < share]
         self.history = History()
         self.runs: list[Run] = []
         self.finals: dict[str, list[Final]] = {}
@@ -59,7 +64,7 @@ class Iteration:
         """
         All violations.
         """
-        await self._fleet.begin(self.history)
+        await self._fleet.begin(self.history, self.queued)
         urls = [worker.url for worker in self._fleet.workers]
         async with httpx.AsyncClient() as http:
             client = Client(http, urls, self._rng, self.history)
@@ -80,7 +85,8 @@ class Iteration:
         """
         What has happened, for whoever has to find out why.
         """
-        lines = [f"seed {self._seed}", *map(str, self.plan)]
+        lines = [f"seed {self._seed}", f"queue {self.queued}", *map(str, self.plan)]
+        lines.append(f"chunks {self.history.chunk_sizes}")
         lines += map(str, self.history.submissions.values())
         lines += map(str, sorted(self.history.disturbances, key=lambda each: each.start))
         lines += map(str, sorted(self.runs, key=lambda run: run.start))
@@ -140,6 +146,8 @@ class Iteration:
             await asyncio.sleep(0.02)
         ids = {key.split(":")[3] for key in redis.scan_iter() if key.endswith(":rec")}
         for batch_id in sorted(ids):
+            size = redis.hget(_KEYS.of(batch_id)[0], "chunk_size")
+            self.history.chunk_sizes[batch_id] = int(str(size))
             asked = (client.final(url, batch_id) for url in urls)
             self.finals[batch_id] = list(await asyncio.gather(*asked))
         return []
@@ -164,7 +172,10 @@ class Iteration:
     def _leftovers(self) -> Leftovers:
         redis, fleet = self._fleet.redis.client, self._fleet
         workers = tuple(worker.files() for worker in fleet.workers)
-        expected = {key for told in self.finals.values() for key in _keys_of(told[0])}
+        sizes = self.history.chunk_sizes
+        expected = {
+            key for each, told in self.finals.items() for key in _keys_of(told[0], sizes[each])
+        }
         for submission in self.history.submissions.values():
             if submission.key is not None:
                 digest = digest_of(submission.key, "")
@@ -178,10 +189,12 @@ class Iteration:
         )
 
 
-def _keys_of(final: Final) -> list[str]:
+def _keys_of(final: Final, chunk_size: int) -> list[str]:
     record, operations, results, *_ = _KEYS.of(final.batch_id)
     may_be_tried_again = final.document["failed"] + final.document["skipped"] > 0
-    return [record, results, *([operations] if may_be_tried_again else [])]
+    count = math.ceil(final.document["total"] / chunk_size) if chunk_size else 0
+    records_of_chunks = _KEYS.of_chunks(final.batch_id, count)[::2]
+    return [record, results, *records_of_chunks, *([operations] if may_be_tried_again else [])]
 
 
 async def run(
@@ -211,10 +224,11 @@ async def run(
                 tell("\n".join(violations))
                 break
             names = ", ".join(fault.name for fault in iteration.plan) or "nothing"
-            tell(f"{number}: {time.monotonic() - started:.1f} s, {names}")
+            queue = f"queue at {iteration.queued}" if iteration.queued else "no queue"
+            tell(f"{number}: {time.monotonic() - started:.1f} s, {queue}, {names}")
     names = (
         "iterations operations kills terms pauses redis_faults link_faults unknown_outcomes"
-        " repeated_operations lost_answers violations"
+        " repeated_operations lost_answers chunked_batches shared_batches violations"
     )
     seconds = round(time.monotonic() - began, 1)
     return {**{name: figures[name] for name in names.split()}, "seconds": seconds}
@@ -232,6 +246,8 @@ def _figures_of(iteration: Iteration) -> Counter[str]:
         each.get("source") == "batch" and each["status"] == 502 for each in results
     )
     figures["repeated_operations"] = sum(run.attempt > 1 for run in iteration.runs)
+    figures["chunked_batches"] = sum(size > 0 for size in history.chunk_sizes.values())
+    figures["shared_batches"] = len(shared(history, iteration.runs))
     figures["lost_answers"] = sum(each.unknown for each in history.submissions.values())
     return figures
 

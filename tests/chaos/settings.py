@@ -11,6 +11,9 @@ DRAIN_TIMEOUT: Final = 0.7
 CONCURRENCY: Final = 4
 MAX_ATTEMPTS: Final = 3
 MAX_CONNECTIONS: Final = 10
+#: Operations of one chunk, where there is a queue, and seconds until it is sent again.
+CHUNK: Final = 4
+RESEND: Final = 0.4
 
 #: Parts of a lease after which a holder that hears nothing starts nothing more.
 FENCE: Final = 2 / 3

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -114,7 +114,18 @@ class WorkerProc(Proc):
         self._store_port = store_port
         self._others_at_first: tuple[str, ...] = ()
         env = {**env, "REDIS": f"redis://{HOST}:{store_port}/0"}
-        super().__init__([sys.executable, *command_for(_KIND, self.port), app], folder, env)
+        command = [sys.executable, *command_for(_KIND, self.port), "--lifespan", "on", app]
+        super().__init__(command, folder, env)
+
+    def set_queue(self, ports: Sequence[int]) -> None:
+        """
+        Have it be a worker of the queue of *ports*, if there are any; it starts anew where that
+        changes.
+        """
+        queue = " ".join(map(str, sorted(ports, key=lambda port: port != self.port)))
+        if self._env.get("QUEUE", "") != queue:
+            self.kill()
+            self._env["QUEUE"] = queue
 
     async def up(self) -> None:
         """
