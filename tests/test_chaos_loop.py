@@ -9,6 +9,7 @@ import pytest
 
 from chaos.checkers import c9_nothing_is_left, check, shared
 from chaos.history import (
+    Committed,
     Disturbance,
     Final,
     History,
@@ -36,7 +37,7 @@ def test_nothing_is_violated_in_ten_iterations(tmp_path):
     assert figures["iterations"] == SHORT
     assert figures["operations"] > 10 * SHORT
     assert figures["kills"] * figures["pauses"] * figures["link_faults"] > 0
-    assert figures["shared_batches"] > 0
+    assert figures["shared_batches"] * figures["commits"] > 0
 
 
 def answer(run, status=200):
@@ -560,6 +561,185 @@ def test_c10_a_batch_that_is_taken_from_a_silent_process(apart):
     apart.disturb("dark", "0", 9.5, 10.1)
 
     assert apart.violated() == set()
+
+
+@pytest.fixture
+def atomic(case):
+    """
+    The batch is atomic: it ran in order, and was committed.
+    """
+    case.submission.commit = "done"
+    case.runs[1] = case.post = replace(case.post, start=10.2, end=10.3)
+    case.history.commits.append(Committed(1, 10.4, "s", ("n0", "n1")))
+    return case
+
+
+def undone(case, code="rolled_back", number=424):
+    """
+    All of it is told not to have happened, or that nobody knows.
+    """
+    case.results = [failure(index, code, number) for index in (0, 1)]
+    counts = {"failed": 2} if number == 502 else {"skipped": 2}
+    case.document = status(0, **counts, state="failed")
+    case.history.observations.clear()
+
+
+def ran_again(case, at):
+    """
+    Both operations run again in another process, from *at* on, and that is committed.
+    """
+    case.disturb("kill", 1, 10.35, 10.35)
+    again = [
+        case.again(run, nonce=f"m{run.index}", start=at + run.index, end=at + run.index + 0.1)
+        for run in (case.get, case.post)
+    ]
+    case.results = [answer(run) for run in again]
+    case.history.commits[:] = [Committed(2, at + 2, "s", ("m0", "m1"))]
+    case.history.observations.clear()
+    return again
+
+
+def test_c11_a_batch_that_is_whole(atomic):
+    """
+    It may run again as long as nothing is committed, ``POST`` and all.
+    """
+    at_once = atomic.violated()
+    ran_again(atomic, 11.5)
+
+    assert at_once == set()
+    assert atomic.violated() == set()
+
+
+def test_c11_a_batch_that_runs_again_after_its_commit(atomic):
+    """
+    Although its process is dead and nobody has told the end.
+    """
+    ran_again(atomic, 11.5)
+    atomic.history.commits.insert(0, Committed(1, 10.4, "s", ("n0", "n1")))
+
+    assert atomic.violated() == {"C11"}
+
+    atomic.history.commits.pop()
+    undone(atomic, "commit_unknown", 502)
+
+    assert atomic.violated() == {"C11"}
+
+
+@pytest.mark.parametrize("nonces", [("n0",), ("n0", "n0"), ("n0", "n1", "n2"), ("n1", "n2")])
+def test_c11_a_commit_of_something_else(atomic, nonces):
+    """
+    A commit is of each operation, once, and of nothing else.
+    """
+    atomic.history.commits[:] = [Committed(1, 10.4, "s", nonces)]
+
+    assert atomic.violated() == {"C11"}
+
+
+def test_c11_a_commit_of_several_attempts(atomic):
+    """
+    What a dead process had done is not a part of what comes after it.
+    """
+    ran_again(atomic, 11.5)
+    atomic.history.commits[:] = [Committed(2, 13.5, "s", ("n0", "m1"))]
+    atomic.results[0] = answer(atomic.get)
+
+    assert "C11" in atomic.violated()
+
+
+@pytest.mark.parametrize(
+    ("index", "changes"),
+    [(1, {"start": 10.05}), (1, {"end": 10.5}), (1, {"start": 9.95, "end": 9.98})],
+)
+def test_c11_operations_that_are_not_one_after_the_other(atomic, index, changes):
+    """
+    Each comes to its end before the next one starts, and before the commit.
+    """
+    atomic.history.observations.pop(0)
+    atomic.runs[index] = replace(atomic.runs[index], **changes)
+
+    assert atomic.violated() == {"C11"}
+
+
+def test_c11_a_failure_that_is_committed(atomic):
+    """
+    The first failure undoes all.
+    """
+    atomic.submission.operations = (Planned(0, "GET"), Planned(1, "POST", status=500))
+    atomic.results[1] = answer(atomic.post, 500)
+    atomic.document = status(1, 1)
+    atomic.history.observations.clear()
+
+    assert atomic.violated() == {"C11"}
+
+
+def test_c11_an_answer_of_what_was_not_committed(atomic):
+    """
+    A response that has been computed is no commit.
+    """
+    atomic.history.commits.clear()
+
+    assert atomic.violated() == {"C11"}
+
+
+def test_c11_an_answer_that_is_half_of_it(atomic):
+    """
+    Either all of it is told to have happened, or nothing.
+    """
+    atomic.results[1] = failure(1, "rolled_back", 424)
+    atomic.document = status(1, 0, 1)
+    atomic.history.observations.clear()
+
+    assert atomic.violated() == {"C11"}
+
+
+@pytest.mark.parametrize("code", ["rolled_back", "commit_failed", "cancelled"])
+def test_c11_a_commit_that_is_denied(atomic, code):
+    """
+    What has happened is not told to be undone.
+    """
+    atomic.submission.commit = "refused"
+    undone(atomic, code)
+
+    assert atomic.violated() == {"C11"}
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [("rolled_back", 424), ("commit_failed", 424), ("cancelled", 424), ("commit_unknown", 502)],
+)
+def test_c11_an_end_without_a_cause(atomic, code, state):
+    """
+    Nothing had gone wrong, nobody had cancelled it.
+    """
+    undone(atomic, code, state)
+    atomic.history.commits.clear()
+
+    assert atomic.violated() == {"C11"}
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_c11_a_commit_that_nobody_knows_of(atomic, is_committed):
+    """
+    Its process has died: it may have happened, or not.
+    """
+    undone(atomic, "commit_unknown", 502)
+    atomic.disturb("kill", 1, 10.35, 10.45)
+    atomic.history.commits[is_committed:] = []
+
+    assert atomic.violated() == set()
+
+
+def test_c11_what_was_rolled_back_as_it_should(atomic):
+    """
+    One operation has failed, and the others are undone.
+    """
+    atomic.submission.operations = (Planned(0, "GET"), Planned(1, "POST", status=500))
+    undone(atomic)
+    atomic.results[1] = answer(atomic.post, 500)
+    atomic.document = status(0, 1, 1, state="failed")
+    atomic.history.commits.clear()
+
+    assert atomic.violated() == set()
 
 
 FILES = ("anon_inode:[eventpoll]", "pipe:[8]")

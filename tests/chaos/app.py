@@ -11,10 +11,12 @@ import json
 import os
 import secrets
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from urllib.parse import parse_qs
 
 from asgi_batch import BatchMiddleware, Limits
+from asgi_batch.errors import OutcomeUnknown
 from asgi_batch.stores.redis import RedisStore
 from asgi_batch.worker import working
 from chaos.crashing import CrashingStore
@@ -32,6 +34,8 @@ from chaos.settings import (
 )
 
 _EFFECTS = os.open(os.environ["EFFECTS"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+# What has been done in a transaction: the query of each operation, and what tells its run.
+_DONE = ContextVar("done")
 
 
 def _note(*words: object) -> None:
@@ -65,6 +69,30 @@ async def lifespan(receive, send):
     await send({"type": "lifespan.shutdown.complete"})
 
 
+@asynccontextmanager
+async def transaction():
+    """
+    What is done in it is durable once a line says so, which is written as its operations wish.
+    """
+    done = []
+    token = _DONE.set(done)
+    try:
+        yield
+    finally:
+        _DONE.reset(token)
+    query = done[0][0]
+    commit, seconds = query["commit"][0], float(query["c"][0])
+    await asyncio.sleep(seconds / 2)
+    if commit == "refused":
+        raise ValueError(commit)
+    if commit != "lost":
+        nonces = [nonce for _, nonce in done]
+        _note("commit", os.getpid(), time.monotonic(), query["tag"][0], *nonces)
+    await asyncio.sleep(seconds / 2)
+    if commit != "done":
+        raise OutcomeUnknown(commit)
+
+
 async def operate(scope, send):
     current = scope["asgi_batch"]
     query = parse_qs(scope["query_string"].decode())
@@ -79,6 +107,7 @@ async def operate(scope, send):
         _note("gone", os.getpid(), time.monotonic(), *where)
         raise
     _note("end", os.getpid(), time.monotonic(), *where)
+    _DONE.get([]).append((query, run["nonce"]))
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(run).encode()})
@@ -125,6 +154,7 @@ _batches = BatchMiddleware(
     _app,
     store=_store(),
     queue=_own_queue,
+    transaction=transaction,
     limits=Limits(
         lease=float(os.environ["LEASE"]),
         scan_interval=SCAN_INTERVAL,

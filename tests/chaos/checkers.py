@@ -1,5 +1,5 @@
 """
-What must hold after every iteration, whatever was done to the servers: C1 to C10.
+What must hold after every iteration, whatever was done to the servers: C1 to C11.
 
 Each checker is a pure function of the history, the runs and the batches after their end, and
 returns a sentence for each violation.
@@ -14,6 +14,7 @@ from typing import Final as Constant
 from typing import TypeAlias
 
 from chaos.history import (
+    Committed,
     Disturbance,
     Document,
     Final,
@@ -74,10 +75,11 @@ def c2_nothing_unsafe_runs_twice(
     history: History, runs: Sequence[Run], finals: Finals
 ) -> Iterator[str]:
     """
-    What is not safe to repeat is started once at most.
+    What is not safe to repeat is started once at most, but where it has been rolled back.
     """
     for (tag, index), several in _by_operation(runs).items():
-        if len(several) > 1 and not history.planned(tag, index).is_safe:
+        is_safe = history.planned(tag, index).is_safe or history.submissions[tag].commit
+        if len(several) > 1 and not is_safe:
             yield f"{_name(several[0])} was started {len(several)} times: {_listed(several)}"
 
 
@@ -104,18 +106,20 @@ def c3_repeats_are_few_and_have_a_cause(
 def c4_results_are_true(history: History, runs: Sequence[Run], finals: Finals) -> Iterator[str]:
     """
     A stored answer is that of a run, of the latest attempt; "not executed" was not executed; and
-    the answer of a run is lost only with its process.
+    the answer of a run is lost only with its process. Of atomic batches C11 tells the rest.
     """
     by_place = defaultdict(list)
     for run in runs:
         by_place[run.batch_id, run.index].append(run)
     senders = _senders(history, runs)
     for final, index, result in _results(finals):
-        several = by_place[final.batch_id, index]
-        problem = _lie_of(history, senders.get(final.batch_id), final, index, several)
+        several, submission = by_place[final.batch_id, index], senders.get(final.batch_id)
+        if submission and submission.commit and _code(result):
+            continue
+        problem = _lie_of(history, submission, final, index, several)
         if problem:
             yield f"{final.batch_id} {index}: {problem}: {result}; runs: {_listed(several)}"
-        for run in several:
+        for run in () if submission and submission.commit else several:
             is_lost = run.end is not None and _nonce(result) != run.nonce
             if is_lost and not _may_be_lost(history, run):
                 yield f"the answer of {_listed([run])} was lost for no reason: {result}"
@@ -226,6 +230,34 @@ def c10_one_process_at_a_time(
                 yield f"two processes have what one can hold: {_listed([first, second])}"
 
 
+def c11_atomic_batches_are_whole(
+    history: History, runs: Sequence[Run], finals: Finals
+) -> Iterator[str]:
+    """
+    All operations of one attempt are committed once, or none is; nothing of it runs afterwards;
+    and what is told agrees, but where nobody can know.
+    """
+    senders, runs_of, commits_of = _senders(history, runs), defaultdict(list), defaultdict(list)
+    for run in runs:
+        runs_of[run.tag].append(run)
+    for commit in history.commits:
+        commits_of[commit.tag].append(commit)
+    for tag, commits in commits_of.items():
+        if len(commits) > 1:
+            yield f"{tag} was committed several times: {commits}"
+        for commit in commits:
+            problem = _flaw_of(history.submissions[tag], commit, runs_of[tag])
+            if problem:
+                yield f"{commit}: {problem}: {_listed(runs_of[tag])}"
+    for batch_id, told in finals.items():
+        submission = senders.get(batch_id)
+        if submission is not None and submission.commit:
+            tag = submission.tag
+            problem = _lie_of_all(history, submission, told[0], runs_of[tag], commits_of[tag])
+            if problem:
+                yield f"{told[0]}: {problem}: {commits_of[tag]}; {_listed(runs_of[tag])}"
+
+
 def shared(history: History, runs: Sequence[Run]) -> set[str]:
     """
     The batches of which two processes had a chunk each at the same time.
@@ -247,6 +279,7 @@ CHECKERS: Constant[dict[str, Checker]] = {
     "C7": c7_nothing_starts_after_the_end,
     "C8": c8_runs_do_not_overlap,
     "C10": c10_one_process_at_a_time,
+    "C11": c11_atomic_batches_are_whole,
 }
 
 
@@ -373,6 +406,54 @@ def _lie_of_answer(history: History, result: Document, runs: Sequence[Run]) -> s
     if result["status"] != history.planned(run.tag, run.index).status:
         return "the status is another"
     return ""
+
+
+def _flaw_of(submission: Submission, commit: Committed, runs: Sequence[Run]) -> str:
+    inside = sorted(
+        (run for run in runs if run.nonce in commit.nonces), key=lambda run: run.start
+    )
+    indexes = list(range(len(submission.operations)))
+    if [run.index for run in inside] != indexes or len(commit.nonces) != len(indexes):
+        return "it is not whole, or not in order"
+    if {(run.pid, run.attempt) for run in inside} != {(commit.pid, inside[0].attempt)}:
+        return "it is of several attempts"
+    if any(each.status >= 400 for each in submission.operations):
+        return "an operation has failed"
+    starts = [*(run.start for run in inside[1:]), commit.at]
+    if any(run.end is None or run.end > at for run, at in zip(inside, starts, strict=True)):
+        return "what comes next has begun before the end of an operation"
+    return "it has run afterwards" if any(run.start > commit.at for run in runs) else ""
+
+
+def _lie_of_all(
+    history: History,
+    submission: Submission,
+    final: Final,
+    runs: Sequence[Run],
+    commits: Sequence[Committed],
+) -> str:
+    done = {_nonce(result) for result in final.results if result["status"] < 400}
+    codes, status = {*map(_code, final.results)}, final.document["status"]
+    if done or status == "completed":
+        is_told = codes == {""} and status in ("completed", "cancelled")
+        is_true = [{*each.nonces} for each in commits] == [done]
+        return "" if is_told and is_true else "it is told to have happened"
+    if "commit_unknown" in codes:
+        is_due = submission.commit in ("lost", "unheard") or any(
+            history.disturbances_of(run.pid) for run in runs
+        )
+        return "" if is_due and len(codes) == 1 else "it is told to be unknown"
+    if commits:
+        return "it is told not to have happened"
+    was_cancelled = status == "cancelled"
+    is_due = {
+        "": True,
+        "rolled_back": was_cancelled or "" in codes,
+        "commit_failed": submission.commit == "refused",
+        "cancelled": was_cancelled,
+        "worker_lost": True,
+    }
+    return "" if all(is_due.get(code) for code in codes) else "there was no reason for this"
 
 
 def _may_be_lost(history: History, run: Run) -> bool:

@@ -23,33 +23,53 @@ _PAGE: Final = 7
 # Seconds that operations take, from and to.
 _SPANS: Final = ((0.0, 0.0), (0.0, 0.05), (0.0, 0.05), (0.05, 0.3), (0.05, 0.3), (0.4, 1.0))
 _SLOW: Final = ((0.7, 1.4),)
+_IN_TRANSACTION: Final = ((0.0, 0.05), (0.05, 0.3), (0.05, 0.3))
 
 
 def submission_of(rng: Random, tag: str) -> Submission:
     """
     A batch at random.
     """
-    operations = []
+    if rng.random() < 0.3:
+        return _atomic_submission_of(rng, tag)
     # Where all are slow, each fault finds some running and some about to start.
     is_slow = rng.random() < 0.25
     spans = _SLOW if is_slow else _SPANS
-    for index in range(rng.randint(5, 8 if is_slow else 16)):
-        method = rng.choice(("GET", "GET", "GET", "PUT", "DELETE", "POST", "POST", "PATCH", "POST"))
-        span = rng.choice(spans)
-        operations.append(
-            Planned(
-                index=index,
-                method=method,
-                seconds=round(rng.uniform(*span), 3),
-                status=500 if rng.random() < 0.06 else 200,
-                has_key=method in ("POST", "PATCH") and rng.random() < 0.2,
-            )
-        )
+    count = rng.randint(5, 8 if is_slow else 16)
     return Submission(
         tag=tag,
-        operations=tuple(operations),
+        operations=tuple(_planned(rng, index, spans) for index in range(count)),
         stops_on_error=rng.random() < 0.2,
-        key=f"key-{tag}" if rng.random() < 0.4 else None,
+        key=_key_of(rng, tag),
+    )
+
+
+def _atomic_submission_of(rng: Random, tag: str) -> Submission:
+    """
+    A batch that is committed as a whole; most of them are.
+    """
+    count = rng.randint(2, 6)
+    return Submission(
+        tag=tag,
+        operations=tuple(_planned(rng, index, _IN_TRANSACTION) for index in range(count)),
+        key=_key_of(rng, tag),
+        commit=rng.choice((*["done"] * 6, "refused", "lost", "unheard")),
+        commit_seconds=round(rng.choice((0.0, rng.uniform(0.1, 1.0))), 3),
+    )
+
+
+def _key_of(rng: Random, tag: str) -> str | None:
+    return f"key-{tag}" if rng.random() < 0.4 else None
+
+
+def _planned(rng: Random, index: int, spans: Sequence[tuple[float, float]]) -> Planned:
+    method = rng.choice(("GET", "GET", "GET", "PUT", "DELETE", "POST", "POST", "PATCH", "POST"))
+    return Planned(
+        index=index,
+        method=method,
+        seconds=round(rng.uniform(*rng.choice(spans)), 3),
+        status=500 if rng.random() < 0.06 else 200,
+        has_key=method in ("POST", "PATCH") and rng.random() < 0.2,
     )
 
 
@@ -60,10 +80,14 @@ def document_of(submission: Submission) -> Document:
     operations = []
     for each in submission.operations:
         query = f"s={each.seconds}&status={each.status}&tag={submission.tag}"
+        if submission.commit is not None:
+            query += f"&commit={submission.commit}&c={submission.commit_seconds}"
         operation: Document = {"method": each.method, "path": f"/work?{query}"}
         if each.has_key:
             operation["headers"] = {"idempotency-key": f"{submission.tag}-{each.index}"}
         operations.append(operation)
+    if submission.commit is not None:
+        return {"operations": operations, "atomic": True}
     return {
         "operations": operations,
         "onError": "stop" if submission.stops_on_error else "continue",

@@ -5,7 +5,7 @@ What operations have really done, read from the file that the app appends to.
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.history import Disturbance, Run
+from chaos.history import Committed, Disturbance, Run
 
 
 @dataclass
@@ -20,10 +20,14 @@ class EffectLog:
 
     Args:
         file: Where it is.
+
+    Attributes:
+        commits: The transactions that were committed since the last reading but one.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self.commits: list[Committed] = []
         self._position = 0
         self._rest = b""
 
@@ -32,10 +36,14 @@ class EffectLog:
         The runs that have begun since the last reading, and when processes stood still.
         """
         runs, late = list[_Open](), list[Disturbance]()
+        self.commits = []
         stops: dict[str, dict[str, float]] = {"end": {}, "gone": {}}
         for event, pid, at, *words in self._lines():
             if event == "late":
                 late.append(Disturbance("late", int(pid), float(at), float(words[0])))
+            elif event == "commit":
+                tag, *nonces = words
+                self.commits.append(Committed(int(pid), float(at), tag, tuple(nonces)))
             elif event == "start":
                 runs.append(_Open([pid, *words], float(at)))
             else:

@@ -18,6 +18,11 @@ Kind: TypeAlias = Literal[
 ]
 
 
+#: What becomes of the transaction of an atomic batch whose operations have all succeeded: it is
+#: committed; it is refused; nobody knows, and it is not committed; nobody knows, and it is.
+Commit: TypeAlias = Literal["done", "refused", "lost", "unheard"]
+
+
 @dataclass(frozen=True)
 class Planned:
     """
@@ -44,6 +49,8 @@ class Submission:
     A batch as it is sent, once or, with a *key*, several times.
 
     Attributes:
+        commit: What becomes of its transaction, where it is atomic.
+        commit_seconds: How long that takes.
         batch_ids: Those of the answers; none where every answer was lost.
     """
 
@@ -51,6 +58,8 @@ class Submission:
     operations: tuple[Planned, ...]
     stops_on_error: bool = False
     key: str | None = None
+    commit: Commit | None = None
+    commit_seconds: float = 0.0
     batch_ids: list[str] = field(default_factory=list)
     unknown: int = 0
 
@@ -111,6 +120,22 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Committed:
+    """
+    A transaction that a process has committed.
+
+    Attributes:
+        tag: Of the batch.
+        nonces: Those of the runs in it.
+    """
+
+    pid: int
+    at: float
+    tag: str
+    nonces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Final:
     """
     A batch after its end, as one of the processes tells.
@@ -131,6 +156,7 @@ class History:
         cancellations: The answers to them.
         places: The place of each process.
         deaths: When each process was gone.
+        commits: All that is durable of atomic batches.
         chunk_sizes: Operations of each chunk of a batch; 0 where it is claimed as a whole.
     """
 
@@ -140,6 +166,7 @@ class History:
     disturbances: list[Disturbance] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)
     deaths: dict[int, float] = field(default_factory=dict)
+    commits: list[Committed] = field(default_factory=list)
     chunk_sizes: dict[str, int] = field(default_factory=dict)
 
     def disturbances_of(self, pid: int) -> list[Disturbance]:

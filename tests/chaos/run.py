@@ -74,6 +74,7 @@ class Iteration:
         tags = self.history.submissions
         self.runs = [run for run in runs if run.tag in tags]
         self.history.disturbances += late
+        self.history.commits = [each for each in self._log.commits if each.tag in tags]
         violations += check(self.history, self.runs, self.finals)
         violations += await self._check_leftovers()
         violations += self._fleet.surprises
@@ -90,6 +91,7 @@ class Iteration:
         lines += map(str, self.history.submissions.values())
         lines += map(str, sorted(self.history.disturbances, key=lambda each: each.start))
         lines += map(str, sorted(self.runs, key=lambda run: run.start))
+        lines += map(str, sorted(self.history.commits, key=lambda each: each.at))
         seen = [*self.history.observations, *self.history.cancellations]
         lines += map(str, sorted(seen, key=lambda each: each.asked_at))
         lines += [str(told[0]) for told in self.finals.values()]
@@ -228,7 +230,8 @@ async def run(
             tell(f"{number}: {time.monotonic() - started:.1f} s, {queue}, {names}")
     names = (
         "iterations operations kills terms pauses redis_faults link_faults unknown_outcomes"
-        " repeated_operations lost_answers chunked_batches shared_batches violations"
+        " repeated_operations lost_answers chunked_batches shared_batches"
+        " atomic_batches repeated_batches commits violations"
     )
     seconds = round(time.monotonic() - began, 1)
     return {**{name: figures[name] for name in names.split()}, "seconds": seconds}
@@ -248,6 +251,12 @@ def _figures_of(iteration: Iteration) -> Counter[str]:
     figures["repeated_operations"] = sum(run.attempt > 1 for run in iteration.runs)
     figures["chunked_batches"] = sum(size > 0 for size in history.chunk_sizes.values())
     figures["shared_batches"] = len(shared(history, iteration.runs))
+    atomic = {each.tag for each in history.submissions.values() if each.commit is not None}
+    figures["atomic_batches"] = len(atomic)
+    figures["repeated_batches"] = len(
+        {run.tag for run in iteration.runs if run.tag in atomic and run.attempt > 1}
+    )
+    figures["commits"] = len(history.commits)
     figures["lost_answers"] = sum(each.unknown for each in history.submissions.values())
     return figures
 
