@@ -12,7 +12,7 @@ from asgi_batch._core.packing import pack_caller, pack_operations
 from asgi_batch._core.records import NewBatch, Saving
 from asgi_batch.errors import StoreUnavailable
 from background import Clock, Store, endings, finished, operations
-from support import batch_scope, respond, until
+from support import batch_scope, releasing, respond, until
 from test_atomic import Transactions, app_of
 from test_isolation import LEAKS
 
@@ -196,6 +196,39 @@ async def test_a_store_that_is_silent_for_too_long_before_the_commit():
 
     assert transactions.log[-6:] == ["begin", "a", "b", "c", "told", "commit"]
     assert transactions.log.count("begin") == 2
+    assert store.released == [0]
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_a_store_that_is_silent_for_too_long_between_operations(is_slow):
+    """
+    Two thirds of a lease without it, whether it fails or does not answer: no further operation
+    starts, and the batch is rolled back before another process can have claimed it.
+    """
+    transactions, entered, go_on = Transactions(), anyio.Event(), anyio.Event()
+    store, answers = Notes(transactions.log), anyio.Event()
+    inner = app_of(transactions)
+
+    async def app(scope, receive, send):
+        entered.set()
+        await go_on.wait()
+        await inner(scope, receive, send)
+
+    batch_id = await kept(store)
+    with releasing(go_on, answers):
+        async with process(transactions, store, app, lease=0.3).running():
+            await entered.wait()
+            if is_slow:
+                store.holds["save"] = answers
+            else:
+                store.errors["save"] = StoreUnavailable("silent")
+            await until(lambda: "rollback" in transactions.log)
+            store.errors.clear()
+            answers.set()
+            go_on.set()
+            await finished(store, batch_id)
+
+    assert transactions.log == ["begin", "rollback", "begin", "a", "b", "c", "told", "commit"]
     assert store.released == [0]
 
 

@@ -625,7 +625,7 @@ def test_c11_a_batch_that_runs_again_after_its_commit(atomic):
     assert atomic.violated() == {"C11"}
 
 
-@pytest.mark.parametrize("nonces", [("n0",), ("n0", "n0"), ("n0", "n1", "n2"), ("n1", "n2")])
+@pytest.mark.parametrize("nonces", [("n0",), ("n0", "n0"), ("n0", "n1", "n1"), ("n1", "n2")])
 def test_c11_a_commit_of_something_else(atomic, nonces):
     """
     A commit is of each operation, once, and of nothing else.
@@ -660,13 +660,37 @@ def test_c11_operations_that_are_not_one_after_the_other(atomic, index, changes)
     assert atomic.violated() == {"C11"}
 
 
-def test_c11_a_failure_that_is_committed(atomic):
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda case: case.history.commits.append(case.history.commits[0]),
+        lambda case: case.runs.__setitem__(1, replace(case.post, end=None)),
+        lambda case: setattr(
+            case.submission, "operations", (Planned(0, "GET"), Planned(1, "POST", status=500))
+        ),
+        lambda case: case.results.__setitem__(0, failure(0, "worker_lost")),
+    ],
+    ids=["twice", "before the end", "a failure", "two answers"],
+)
+def test_c11_what_nobody_knows_is_whole_as_well(atomic, spoil):
     """
-    The first failure undoes all.
+    That its answer is lost does not mean that everything may happen.
     """
-    atomic.submission.operations = (Planned(0, "GET"), Planned(1, "POST", status=500))
-    atomic.results[1] = answer(atomic.post, 500)
-    atomic.document = status(1, 1)
+    undone(atomic, "commit_unknown", 502)
+    for at in (9.0, 9.1, 10.35):
+        atomic.disturb("kill", 1, at, at)
+    before = atomic.violated()
+    spoil(atomic)
+
+    assert before == set()
+    assert atomic.violated() == {"C11"}
+
+
+def test_c11_a_batch_that_has_happened_and_failed(atomic):
+    """
+    The status of the batch is that of its operations.
+    """
+    atomic.document = status(state="failed")
     atomic.history.observations.clear()
 
     assert atomic.violated() == {"C11"}

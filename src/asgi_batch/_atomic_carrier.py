@@ -77,7 +77,7 @@ class AtomicCarrier:
         self._telling = anyio.Lock()
         self._fence = -math.inf
         self._is_cancelled = claim.is_cancelled
-        self._is_lost = self._is_interrupted = False
+        self._is_lost = self._is_interrupted = self._is_decided = False
         self._ending: Ending = "released"
         self._ended = anyio.Event()
 
@@ -140,9 +140,11 @@ class AtomicCarrier:
     async def _carry_out(self) -> None:
         async with tasks_for(self._run) as tasks:
             tasks.start_soon(self._keep_hold)
+            tasks.start_soon(self._keep_fence)
             verdict = await self._run.run(
                 tasks, before_start=self._may_start, before_commit=self._may_commit
             )
+            self._is_decided = True
             with self._run.shelter():
                 await self._finish(verdict)
             self._end()
@@ -160,11 +162,26 @@ class AtomicCarrier:
             await self._news.wait(self._terms.beat)
             await self._save()
 
+    async def _keep_fence(self) -> None:
+        """
+        Roll back where nothing is heard of the store, before another may claim the batch and meet
+        what its transaction has locked.
+        """
+        while not (self._is_decided or self._is_interrupted or self._ended.is_set()):
+            if (left := self._fence - monotonic()) > 0:
+                with anyio.move_on_after(left):
+                    await self._ended.wait()
+            else:
+                self._is_interrupted = True
+                await self._run.abort()
+
     async def _may_commit(self) -> bool:
         """
         Tell the store that the transaction may be committed from now on.
         """
-        return await self._agree(allowed=len(self._operations)) and not self._run.is_aborted
+        is_agreed = await self._agree(allowed=len(self._operations))
+        self._is_decided = is_agreed and not self._run.is_aborted
+        return self._is_decided
 
     async def _agree(self, **told: Any) -> bool:
         """
@@ -183,7 +200,9 @@ class AtomicCarrier:
             return
         is_given_back = self._is_interrupted and not self._is_cancelled
         if verdict is Verdict.ROLLED_BACK and is_given_back:
-            self._end()
+            # Whatever is told from here on would take the batch back.
+            async with self._telling:
+                self._end()
             await self._terms.store.release(self._claim.hold, 0)
         else:
             await self._end_with(verdict)
