@@ -409,9 +409,7 @@ def _lie_of_answer(history: History, result: Document, runs: Sequence[Run]) -> s
 
 
 def _flaw_of(submission: Submission, commit: Committed, runs: Sequence[Run]) -> str:
-    inside = sorted(
-        (run for run in runs if run.nonce in commit.nonces), key=lambda run: run.start
-    )
+    inside = sorted((run for run in runs if run.nonce in commit.nonces), key=lambda run: run.start)
     indexes = list(range(len(submission.operations)))
     if [run.index for run in inside] != indexes or len(commit.nonces) != len(indexes):
         return "it is not whole, or not in order"

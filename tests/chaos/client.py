@@ -54,7 +54,7 @@ def _atomic_submission_of(rng: Random, tag: str) -> Submission:
         operations=tuple(_planned(rng, index, _IN_TRANSACTION) for index in range(count)),
         key=_key_of(rng, tag),
         commit=rng.choice((*["done"] * 6, "refused", "lost", "unheard")),
-        commit_seconds=round(rng.choice((0.0, rng.uniform(0.1, 1.0))), 3),
+        commit_seconds=round(rng.choice((0.0, rng.uniform(0.3, 1.5))), 3),
     )
 
 
