@@ -30,6 +30,9 @@ _OUTER: Final = frozenset((b"accept-encoding", b"connection"))
 # Made anew for each operation.
 _MADE: Final = frozenset((b"content-length",))
 
+# How many sets of headers are remembered: few, as there are secrets in them.
+_KINDS: Final = 16
+
 # RFC 9110 section 5.5 field-content, printable ASCII only, no white space at the edges.
 _VALUE: Final = re.compile(rb"(?:[!-~](?:[\t -~]*[!-~])?)?").fullmatch
 
@@ -50,7 +53,7 @@ class Key(NamedTuple):
     origin: tuple[str, str, int | None]
     shared: tuple[tuple[bytes, bytes], ...]
     timeout: tuple[tuple[str, Any], ...]
-    loop: Any = None
+    loop: Any
 
 
 class Call:
@@ -125,10 +128,16 @@ class Boarding:
         self._settable = OPERATION_HEADERS | {name.lower() for name in operation_headers}
         own = (path, f"{path}/*")
         self._is_excluded = re.compile("|".join(map(translate, (*own, *exclude)))).match
+        # Requests of the same moment mostly have the same ones.
+        self._split = lru_cache(maxsize=_KINDS)(self._split_anew)
 
-    def admit(self, request: Any) -> Call | None:
+    def admit(self, request: Any, loop: Any = None) -> Call | None:
         """
         *request*, ready to travel; None where it has to go out as it is.
+
+        Args:
+            request: Of httpx or httpx2.
+            loop: The event loop that it waits in; None in a thread.
         """
         if request.method not in self._methods or request.extensions.keys() - {"timeout"}:
             return None
@@ -138,12 +147,12 @@ class Boarding:
         path = self._path_of(url.raw_path.decode("ascii"))
         if path is None or not isinstance(request.stream, flavour.ByteStream):
             return None
-        split = self._split(request.headers.raw)
+        split = self._split(tuple(request.headers.raw))
         if split is None:
             return None
         shared, headers = split
         timeout = tuple(request.extensions.get("timeout", {}).items())
-        key = Key((url.scheme, url.host, url.port), shared, timeout)
+        key = Key((url.scheme, url.host, url.port), shared, timeout, loop)
         return Call(request, key, path, headers)
 
     def _path_of(self, target: str) -> str | None:
@@ -152,7 +161,7 @@ class Boarding:
             return None
         return target[len(self._root_path) :]
 
-    def _split(
+    def _split_anew(
         self, headers: Iterable[tuple[bytes, bytes]]
     ) -> tuple[tuple[tuple[bytes, bytes], ...], dict[str, str]] | None:
         """

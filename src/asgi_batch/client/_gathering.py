@@ -73,8 +73,8 @@ class _Gathering:
         self._event = event
         self._groups: dict[Key, _Group] = {}
 
-    def _admit(self, request: Any) -> Call | None:
-        call = self._boarding.admit(request)
+    def _admit(self, request: Any, loop: Any = None) -> Call | None:
+        call = self._boarding.admit(request, loop)
         return call if call is not None and self._journeys.is_served(call) else None
 
     def _join(self, call: Call) -> _Group:
@@ -123,10 +123,9 @@ class TaskGathering(_Gathering):
         """
         The response to *request*, which may have travelled.
         """
-        call = self._admit(request)
+        # Nobody may wait for a leader whose event loop has ended.
+        call = self._admit(request, current_token())
         if call is not None:
-            # Nobody may wait for a leader whose event loop has ended.
-            call.key = call.key._replace(loop=current_token())
             await self._travel(call)
             if call.outcome is not ALONE:
                 return response_of(call)
