@@ -338,7 +338,13 @@ def test_a_server_that_cannot_be_reached(tmp_path):
     )
     wrong = run("submit", file, "--url", "http://[/batch")
     scheme = run("submit", file, "--url", "ftp://localhost/batch")
+    query = run("submit", file, "--url", "http://localhost/batch?key=1")
 
+    assert query.code == 2
+    assert (
+        query.err
+        == "Error: 'http://localhost/batch?key=1': the batch endpoint has no query, nor fragment.\n"
+    )
     assert [done.code, wrong.code, scheme.code] == [3, 3, 3]
     assert done.err.startswith("Error: http://")
     assert "cannot be reached" in done.err

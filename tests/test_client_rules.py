@@ -447,6 +447,15 @@ def test_a_client_of_the_wrong_kind_is_refused(library):
         BatchClient({})
 
 
+@pytest.mark.parametrize("path", ["/batch?key=1", "/batch#there"])
+def test_an_endpoint_with_a_query_is_refused(path):
+    """
+    Its batches would be looked for below the query.
+    """
+    with httpx.Client() as http, pytest.raises(ConfigurationError, match="has no query"):
+        BatchClient(http, path)
+
+
 def test_the_libraries_are_found():
     """
     Each that there is, once; without any there is a sentence that says what to install.

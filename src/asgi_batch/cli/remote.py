@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
-from asgi_batch.cli.problems import Refused, TransportProblem
+from asgi_batch.cli.problems import Refused, TransportProblem, UsageProblem
 from asgi_batch.client import BatchClient, ClientError, RequestRefused
 from asgi_batch.client._flavours import installed
+from asgi_batch.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,6 +43,7 @@ class Server:
 
         Raises:
             TransportProblem: The server cannot be reached, or refuses.
+            UsageProblem: The URL cannot be that of a batch endpoint.
         """
         library = installed()[0]
         # How long an answer may take is for the client to say, who knows what it has asked for.
@@ -51,6 +53,8 @@ class Server:
                 yield BatchClient(http, self.url)
         except (library.HTTPError, library.InvalidURL) as error:
             raise TransportProblem(f"{self.url} cannot be reached: {_reason(error)}.") from error
+        except ConfigurationError as error:
+            raise UsageProblem(f"{error}") from error
         except RequestRefused as refusal:
             raise Refused(_sentence(refusal)) from refusal
         except (ClientError, msgspec.DecodeError) as error:

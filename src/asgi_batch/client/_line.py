@@ -28,6 +28,10 @@ class Line:
                 f"{type(http).__name__}: a BatchClient takes a Client, an AsyncBatchClient an"
                 " AsyncClient."
             )
+        if "?" in path or "#" in path:
+            raise ConfigurationError(
+                f"{path!r:.200}: the batch endpoint has no query, nor fragment."
+            )
         self.http = http
         self._path = path.rstrip("/")
         self.errors: type[Exception] = self._flavour.TransportError
