@@ -82,6 +82,21 @@ async def test_a_server_that_tells_no_limits_has_no_endpoint(answer):
     assert asked(gateway) == ["OPTIONS"]
 
 
+async def test_a_gateway_that_forbids_what_it_does_not_know_is_asked_once():
+    """
+    Unlike a server that has told its limits, and forbids batches to somebody.
+    """
+    forbidden = (403, b"", {})
+    async with behind(OPTIONS=[forbidden], POST=[forbidden]) as (client, gateway):
+        first, second = await together(client), await together(client)
+    async with behind(OPTIONS=[LIMITS], POST=[forbidden]) as (client, _):
+        third, fourth = await together(client), await together(client)
+
+    assert travelled(first + second) == [0] * 6
+    assert asked(gateway) == ["OPTIONS", "POST"]
+    assert travelled(third + fourth) == [0] * 3 + [3] * 3
+
+
 async def test_limits_that_nobody_tells_are_the_usual_ones():
     """
     Where ``OPTIONS`` is refused or lost, a batch is tried all the same, and the server asked again.

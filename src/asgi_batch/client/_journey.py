@@ -18,8 +18,9 @@ from asgi_batch.client._refusals import refusal_of
 from asgi_batch.client._results import WireResult, decode_page
 from asgi_batch.errors import RequestRefused
 
-# Statuses of a server that has no batch endpoint.
+# Statuses where there is no batch endpoint; then where gateways forbid what they do not know.
 _NOWHERE: Final = frozenset((404, 405, 501))
+_FORBIDDEN: Final = _NOWHERE | {403}
 # Statuses that a request would have met by itself as well.
 _LATER: Final = frozenset((429, 503))
 _BODYLESS: Final = frozenset((204, 304))
@@ -176,11 +177,12 @@ class Journeys:
         """
         refusal = refusal_of(landed.reply)
         origin = calls[0].key.origin
-        if refusal.status == _ACCEPTED or (not refusal.code and refusal.status in _NOWHERE):
-            # Its limits have changed, or it never had an endpoint.
+        absent = _NOWHERE if origin in self._known else _FORBIDDEN
+        if refusal.status == _ACCEPTED:
+            # Its limits have changed.
             self._known.pop(origin, None)
-            if refusal.status != _ACCEPTED:
-                self._known[origin] = None
+        elif not refusal.code and refusal.status in absent:
+            self._known[origin] = None
         if refusal.code == "invalid_batch":
             for problem in refusal.problems:
                 if "index" in problem:
