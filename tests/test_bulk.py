@@ -336,6 +336,22 @@ class TestErrors:
         assert len(calls) == 1
 
     @pytest.mark.parametrize(
+        "answers", [None, "abc", b"abc", {1: "a", 2: "b", 3: "c"}, {"a", "b", "c"}]
+    )
+    async def test_answers_that_are_no_list(self, answers):
+        """
+        Whose is whose could only be guessed.
+        """
+
+        async def insert(items):
+            return answers
+
+        exchange = await submit(batching(Table(function=insert)), *paths(3))
+
+        (told,) = set(exchange.bodies)
+        assert told.endswith("it must return a list of one answer for each.")
+
+    @pytest.mark.parametrize(
         "error",
         [
             OutcomeUnknown("lost"),

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from anyio import NoEventLoopError, from_thread, get_cancelled_exc_class
 
@@ -24,6 +24,10 @@ R = TypeVar("R")
 
 #: Takes many items, and returns an answer for each, or an exception in the place of one.
 Function: TypeAlias = Callable[[list[T]], Awaitable[Sequence[R | Exception]]]
+
+
+# They can be gone through, but it says nothing which answer is for which item.
+_NO_LISTS: Final = (str, bytes, Mapping, set, frozenset)
 
 
 class _Failed(NamedTuple):
@@ -149,12 +153,14 @@ class Bulk(Generic[T, R]):
     async def _call_part(self, items: Sequence[T]) -> list[Outcome]:
         returned = await self._function(list(items))
         try:
-            answers = list(returned)
+            answers = None if isinstance(returned, _NO_LISTS) else list(returned)
         except TypeError:
+            answers = None
+        if answers is None:
             raise BulkError(
                 f"{self._name} was called with {len(items)} items and returned"
                 f" {returned!r:.100}; it must return a list of one answer for each."
-            ) from None
+            )
         if len(answers) != len(items):
             raise BulkError(
                 f"{self._name} was called with {len(items)} items and returned"
