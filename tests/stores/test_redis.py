@@ -531,6 +531,19 @@ async def test_limit_counts_other_shards_only_where_need_be(store):
         await store.create(a_batch(store, batch_id=store.new_id("same shard")), limit=17)
 
 
+@pytest.mark.parametrize(
+    "make", [MemoryStore, lambda: RedisStore("redis://localhost")], ids=["memory", "redis"]
+)
+def test_no_id_looks_like_an_option(make):
+    """
+    ``asgi-batch watch -x…`` would ask for a batch that way; one of 64 random ids begins like that.
+    """
+    firsts = {make().new_id(*names)[0] for names in ((), ("key",), (None, "Ada")) * 700}
+
+    assert len(firsts) > 10
+    assert "-" not in firsts
+
+
 async def test_batch_costs_few_commands(store, server):
     """
     A thousand operations whose results are saved by the hundred take a tenth of a command each.

@@ -44,10 +44,12 @@ def is_at_home(batch_id: str, idempotency_key: str | None, owner: str) -> bool:
 def batch_id_for(idempotency_key: str | None, owner: str) -> str:
     """
     A new id for a batch that nobody can guess, in the shard where it belongs.
+
+    It does not begin with a dash, which a command line would take for that of an option.
     """
     while True:
         batch_id = secrets.token_urlsafe(24)
-        if is_at_home(batch_id, idempotency_key, owner):
+        if batch_id[0] != "-" and is_at_home(batch_id, idempotency_key, owner):
             return batch_id
 
 

@@ -60,7 +60,7 @@ class MemoryStore:
         self._clock = clock
         self._max_bytes = max_bytes
         self._size = 0
-        self._tag = secrets.token_urlsafe(6)
+        self._tag = secrets.token_hex(6)
         self._records: dict[str, Record] = {}
         self._unfinished: dict[str, Record] = {}
         self._finished: deque[Record] = deque()
