@@ -81,6 +81,21 @@ async def kept(store, *, allowed=0, attempts=0):
     return batch.batch_id
 
 
+def held(transactions):
+    """
+    The app, whose operations are held up; set once one has come so far; and what lets them go on.
+    """
+    entered, go_on = anyio.Event(), anyio.Event()
+    inner = app_of(transactions)
+
+    async def app(scope, receive, send):
+        entered.set()
+        await go_on.wait()
+        await inner(scope, receive, send)
+
+    return app, entered, go_on
+
+
 async def test_the_store_is_told_before_the_commit():
     """
     And of the results after it.
@@ -176,15 +191,9 @@ async def test_a_store_that_is_silent_for_too_long_before_the_commit():
     """
     The batch is rolled back and given back, and somebody runs it again.
     """
-    transactions, entered, go_on = Transactions(), anyio.Event(), anyio.Event()
+    transactions = Transactions()
     store = Notes(transactions.log)
-    inner = app_of(transactions)
-
-    async def app(scope, receive, send):
-        entered.set()
-        await go_on.wait()
-        await inner(scope, receive, send)
-
+    app, entered, go_on = held(transactions)
     batch_id = await kept(store)
     async with process(transactions, store, app, lease=0.3).running():
         await entered.wait()
@@ -205,15 +214,9 @@ async def test_a_store_that_is_silent_for_too_long_between_operations(is_slow):
     Two thirds of a lease without it, whether it fails or does not answer: no further operation
     starts, and the batch is rolled back before another process can have claimed it.
     """
-    transactions, entered, go_on = Transactions(), anyio.Event(), anyio.Event()
+    transactions = Transactions()
     store, answers = Notes(transactions.log), anyio.Event()
-    inner = app_of(transactions)
-
-    async def app(scope, receive, send):
-        entered.set()
-        await go_on.wait()
-        await inner(scope, receive, send)
-
+    app, entered, go_on = held(transactions)
     batch_id = await kept(store)
     with releasing(go_on, answers):
         async with process(transactions, store, app, lease=0.3).running():
